@@ -8,6 +8,7 @@ Numbers stay below 2^53 so that every JSON reader holds them exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -27,9 +28,7 @@ ChainId = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[a-
 
 T = TypeVar("T")
 
-_encoder = msgspec.msgpack.Encoder()
-
-encode = _encoder.encode
+encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 """The canonical bytes of a value."""
 
 

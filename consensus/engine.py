@@ -1,0 +1,373 @@
+"""The contract between a consensus engine and the driver.
+
+    effects = engine.step(event)
+
+An engine is a synchronous state machine: no clock, no randomness, no I/O, no keys, no await. The
+same events give byte-identical effects. The driver owns sockets, disk, clock and keys: it turns
+what happens into events and carries the effects out.
+
+Order of effects. The driver carries the list out front to back. `Send` and `Commit` with
+`after=k` wait until record k is durable; everything else happens at once. A vote runs
+
+    Sign(request, digest) → Signed(request, signature) → Persist(k, record with state and signature)
+    → PersistDone(k): the vote now counts for its own node → Send(vote, after=k)
+
+so nobody ever sees a vote that a crash could make its voter forget. Signing is refused by the guard
+(consensus.journal) when it would contradict a durable vote.
+
+Recovery is `Start` with the durable records folded. Heights advance by `Applied` and `Synced`
+only, in order: after `Commit` an engine waits for `Applied` of that height before it touches the
+next.
+
+Blocks are opaque to engines but for the facts in `Proposal`. Peers are validator indexes of the
+current set, or None for a peer that is no validator (an observer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from ledger.block import BlockHeader
+from ledger.certificate import CommitCertificate, Vote
+from ledger.params import ChainParams
+from ledger.validators import ValidatorSet
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Base of engine messages; each engine defines a tagged union. Opaque to p2p."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The last applied block: its height, hash, time (ms) and certificate (None at height 0)."""
+
+    height: int
+    block_hash: bytes
+    time_ms: int
+    certificate: CommitCertificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A whole block as the engine sees it: the header, its hash and the encoded block."""
+
+    header: BlockHeader
+    block_hash: bytes
+    block: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignRequest:
+    """What a signature is wanted for. `vote` fixes every signed byte."""
+
+    vote: Vote
+
+
+# ---- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First event. `records` are the journal's records (oldest first), already verified.
+
+    `own_index` is None for an observer. `now_ms` is wall time; `seed` is for tie-breaking jitter.
+    """
+
+    now_ms: int
+    records: tuple[bytes, ...]
+    tip: Tip
+    validators: ValidatorSet
+    params: ChainParams
+    own_index: int | None
+    genesis_hash: bytes
+    chain_id: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A timer set with this id has fired. Engines ignore ids that are no longer current."""
+
+    timer_id: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PersistDone:
+    """Record `k` and all before it are durable."""
+
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from a peer; every signature in it was checked by the driver."""
+
+    peer: int | None
+    message: Message
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The block asked for by Build(request), or None when there is nothing to propose now."""
+
+    request: int
+    proposal: Proposal | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The verdict on Validate(block_hash): executed, all roots equal, time acceptable."""
+
+    block_hash: bytes
+    ok: bool
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The signature asked for, or None when the guard refused."""
+
+    request: SignRequest
+    signature: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The block of `tip` is durably applied; these rule the next height."""
+
+    tip: Tip
+    validators: ValidatorSet
+    params: ChainParams
+    own_index: int | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """As Applied, for a block that came by block sync instead of this engine's Commit."""
+
+    tip: Tip
+    validators: ValidatorSet
+    params: ChainParams
+    own_index: int | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A validator became reachable."""
+
+    peer: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """A validator became unreachable."""
+
+    peer: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionsWaiting:
+    """Whether the mempool holds transactions that a block could include."""
+
+    waiting: bool
+    now_ms: int
+
+
+Event = (
+    Start
+    | Timer
+    | PersistDone
+    | Received
+    | Candidate
+    | Validated
+    | Signed
+    | Applied
+    | Synced
+    | PeerUp
+    | PeerDown
+    | TransactionsWaiting
+)
+
+
+# ---- effects ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Ask the guarded signer; answered by Signed."""
+
+    request: SignRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Append record `k` (consecutive from 1 since Start) to the journal; answered by PersistDone.
+
+    `vote` and `signature` are the vote this record makes durable, for the double-sign guard.
+    """
+
+    k: int
+    record: bytes
+    vote: Vote | None = None
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send to one validator (`to` index) or to all others (None), once record `after` is durable.
+
+    `bulk` marks messages that carry a block and travel in lane L1 instead of L0.
+    """
+
+    to: int | None
+    message: Message
+    after: int = 0
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Ask the application for a block on the tip; answered by Candidate(request).
+
+    `allow_empty`: whether a block without transactions is wanted (the heartbeat). With
+    `allow_empty` false the application answers at once with None when nothing waits.
+    """
+
+    request: int
+    parent: Tip
+    allow_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """Ask the application to execute and judge a block; answered by Validated.
+
+    `fresh` is false for a re-proposal, whose time was acceptable when it was first proposed.
+    """
+
+    proposal: Proposal
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The block is decided; answered by Applied once durable."""
+
+    proposal: Proposal
+    certificate: CommitCertificate
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire Timer(timer_id) after `delay_ms`. Ids are never reused."""
+
+    timer_id: int
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Forget a timer; a Timer event already on its way is ignored by its id."""
+
+    timer_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSync:
+    """A verified certificate shows that the chain has passed us; `height` is the highest seen."""
+
+    height: int
+    peer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeHeight:
+    """Send a lagging peer the certificate and block of `height` (the driver reads the store)."""
+
+    to: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Two signed votes of one validator that no correct validator casts."""
+
+    validator: int
+    kind: str
+    first: tuple[Vote, bytes]
+    second: tuple[Vote, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFault:
+    """The peer sent what no correct peer sends; p2p charges it."""
+
+    peer: int | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the round looks like, for people. Emitted when it changes."""
+
+    height: int
+    round: int
+    leader: int
+    phase: str
+
+
+Effect = (
+    Sign
+    | Persist
+    | Send
+    | Build
+    | Validate
+    | Commit
+    | SetTimer
+    | CancelTimer
+    | NeedSync
+    | ServeHeight
+    | Evidence
+    | PeerFault
+    | Status
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine is, as data: RPC and CLI never ask for engine names."""
+
+    mode: str
+    tolerates: str
+    quorum: str
+    supports_transfer: bool
+
+
+class Engine(Protocol):
+    """See the module."""
+
+    capabilities: Capabilities
+
+    def step(self, event: Event) -> list[Effect]:
+        """Advance by one event."""
+
+    def wants(self, peer: int | None, message: Any) -> bool:
+        """Pure and O(1): whether `message` could matter now. Asked before any signature check."""
+
+    def signatures_of(self, message: Any) -> list[tuple[int, bytes, bytes]]:
+        """The (validator index, digest, signature) triples that the driver must check in `message`.
+
+        Certificates inside count with all their signatures. An index out of range or a certificate
+        with too little power makes the message invalid: raises consensus.errors.InvalidMessage.
+        """

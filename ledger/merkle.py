@@ -6,9 +6,9 @@
 
 RFC 6962 splits a list of n leaves at the largest power of two below n. Pairing neighbours level by
 level and carrying a last node without neighbour upwards unchanged gives the same tree, needs no
-recursion, and is what is done here. The different prefixes of leaves and nodes keep an interior node
-from passing for a leaf; the size is part of what a verifier is told, because the root alone does not
-commit to it (an index is only meaningful together with a trusted size).
+recursion, and is what is done here. The different prefixes of leaves and nodes keep an interior
+node from passing for a leaf; the size is part of what a verifier is told, because the root alone
+does not commit to it (an index is only meaningful together with a trusted size).
 
 Transactions, receipts and scores are committed to this way. Every function takes the leaves
 themselves; the `_hashed` variants take leaf hashes that the caller already has.

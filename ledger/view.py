@@ -1,19 +1,20 @@
 """Reading the state, and writing over it without touching it.
 
 Execution sees the state through a `ReadView` and writes into an `OverlayView`, which keeps the
-writes in memory over a base that never changes. Overlays stack: block h+1 executes on an overlay over
-the writes of block h while those are still being committed.
+writes in memory over a base that never changes. Overlays stack: block h+1 executes on an overlay
+over the writes of block h while those are still being committed.
 
 A transaction that fails must leave no trace but its fee. Since a block runs thousands of them and
 each touches two or three keys, the overlay does not nest once per transaction: it keeps an undo
-journal. `checkpoint()` before a transaction, `rollback(mark)` if it fails. A mark stays valid until a
-rollback to an earlier one; marks nest like a stack.
+journal. `checkpoint()` before a transaction, `rollback(mark)` if it fails. A mark stays valid until
+a rollback to an earlier one; marks nest like a stack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from enum import Enum
+from typing import Final, Literal, Protocol
 
 
 class ReadView(Protocol):
@@ -24,13 +25,13 @@ class ReadView(Protocol):
         ...
 
 
-class _Unwritten:
+class _Mark(Enum):
     """Marks a key that the overlay has not written; None already means deleted."""
 
-    __slots__ = ()
+    UNWRITTEN = "unwritten"
 
 
-_UNWRITTEN = _Unwritten()
+_UNWRITTEN: Final = _Mark.UNWRITTEN
 
 
 class EmptyView:
@@ -50,13 +51,13 @@ class OverlayView:
 
     def __init__(self, base: ReadView, writes: Mapping[bytes, bytes | None] | None = None) -> None:
         self._base = base
-        self._writes: dict[bytes, bytes | None | _Unwritten] = {} if writes is None else {**writes}
-        self._journal: list[tuple[bytes, bytes | None | _Unwritten]] = []
+        self._writes: dict[bytes, bytes | None] = {} if writes is None else {**writes}
+        self._journal: list[tuple[bytes, bytes | Literal[_Mark.UNWRITTEN] | None]] = []
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`: the last one written here, else the base's."""
         value = self._writes.get(key, _UNWRITTEN)
-        if isinstance(value, _Unwritten):
+        if value is _UNWRITTEN:
             return self._base.get(key)
         return value
 
@@ -82,7 +83,7 @@ class OverlayView:
         assert mark <= len(journal), "a mark from before an earlier rollback"
         while len(journal) > mark:
             key, before = journal.pop()
-            if isinstance(before, _Unwritten):
+            if before is _UNWRITTEN:
                 del writes[key]
             else:
                 writes[key] = before
@@ -93,6 +94,4 @@ class OverlayView:
         Each key appears once, also where its last value equals the base's; the state tree passes
         over such writes.
         """
-        return {
-            key: value for key, value in self._writes.items() if not isinstance(value, _Unwritten)
-        }
+        return dict(self._writes)

@@ -55,11 +55,6 @@ from ledger import codec
 from ledger.codec import U32, U53
 from ledger.errors import InvalidData
 
-PAIR_PREFIX = b"p"
-ADDRESS_BYTES = 33
-SERVICES = 32
-"""Services are numbered 0..31 (the service mask of an account has 32 bits)."""
-PAIR_KEY_BYTES = len(PAIR_PREFIX) + 2 * ADDRESS_BYTES + 1
 PAIR_LIMIT_BYTES = 512
 """Above the longest encoding of a pair: 11 integers and two windows of 7, each at most 9 bytes."""
 
@@ -77,60 +72,57 @@ RATING_WINDOW_EPOCHS = 2
 SCORE_MAX = 10
 
 
-class ReceiptNotNewer(InvalidData):
-    """Sequence number and both sums of a cumulative receipt must strictly grow."""
+class EdgeRefused(InvalidData):
+    """A settle or a rating the pair does not allow. `reason` is a name of ledger.reasons.FAILED."""
+
+    reason = ""
+
+    def __init__(self, **facts: int | str) -> None:
+        self.facts: dict[str, int | str] = facts
+        words = ", ".join(f"{name} {value}" for name, value in facts.items())
+        super().__init__(f"{self.reason}: {words}")
+
+
+class ReceiptNotNewer(EdgeRefused):
+    """Sequence number and both sums of a cumulative receipt must strictly grow.
+
+    Facts: field ("seq", "cum_units" or "cum_paid"), settled, offered.
+    """
 
     reason = "RECEIPT_NOT_NEWER"
 
-    def __init__(self, field: str, settled: int, offered: int) -> None:
-        super().__init__(f"{field} {offered} is not above the settled {settled}")
-        self.field = field
-        self.settled = settled
-        self.offered = offered
 
-
-class NothingToRate(InvalidData):
-    """No settled receipt of this pair and service has this sequence number."""
+class NothingToRate(EdgeRefused):
+    """No settled receipt of this pair and service has this number. Facts: receipt_seq, last_seq."""
 
     reason = "NOTHING_TO_RATE"
 
-    def __init__(self, receipt_seq: int, settled_seq: int) -> None:
-        super().__init__(f"receipt {receipt_seq} is not settled, the last one is {settled_seq}")
-        self.receipt_seq = receipt_seq
-        self.settled_seq = settled_seq
+
+class NotRatable(EdgeRefused):
+    """The payee took less than p_min in that epoch: submitted no receipt, accepted no channel.
+
+    Facts: receipt_seq, settled_in.
+    """
+
+    reason = "NOTHING_TO_RATE"
 
 
-class ReceiptTooOld(InvalidData):
-    """The receipt was settled more than RATING_WINDOW_EPOCHS epochs ago."""
+class RatingTooLate(EdgeRefused):
+    """The receipt was settled more than RATING_WINDOW_EPOCHS epochs ago.
 
-    reason = "RECEIPT_TOO_OLD"
+    Facts: receipt_seq, oldest_seq.
+    """
 
-    def __init__(self, receipt_seq: int, oldest_seq: int) -> None:
-        super().__init__(f"receipt {receipt_seq} is too old, {oldest_seq} is the oldest ratable")
-        self.receipt_seq = receipt_seq
-        self.oldest_seq = oldest_seq
+    reason = "RATING_TOO_LATE"
 
 
-class AlreadyRated(InvalidData):
-    """This pair and service was rated in this epoch, or the receipt's window was rated before."""
+class AlreadyRated(EdgeRefused):
+    """This pair and service was rated in this epoch, or the receipt's window was rated before.
+
+    Facts: receipt_seq, rated_in.
+    """
 
     reason = "ALREADY_RATED"
-
-    def __init__(self, receipt_seq: int, rated_in: int) -> None:
-        super().__init__(f"receipt {receipt_seq}: a rating was given in epoch {rated_in}")
-        self.receipt_seq = receipt_seq
-        self.rated_in = rated_in
-
-
-class NotRatable(InvalidData):
-    """The payee took less than p_min in that epoch: submitted no receipt, accepted no channel."""
-
-    reason = "NOT_RATABLE"
-
-    def __init__(self, receipt_seq: int, settled_in: int) -> None:
-        super().__init__(f"receipt {receipt_seq} of epoch {settled_in}: the payee took too little")
-        self.receipt_seq = receipt_seq
-        self.settled_in = settled_in
 
 
 class Window(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +143,7 @@ class Window(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 
 
 class PairState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """State object under `pair_key(payer, payee, service)`."""
+    """State object under ledger.state.pair_key(payer, payee, service)."""
 
     seq: U53
     """Sequence number of the newest settled receipt."""
@@ -178,20 +170,6 @@ class PairState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 
 
 pair_codec: codec.Codec[PairState] = codec.Codec("pair", PairState, PAIR_LIMIT_BYTES)
-
-
-def pair_key(payer: bytes, payee: bytes, service: int) -> bytes:
-    """State key: prefix, payer (33 bytes), payee (33), service (1)."""
-    assert len(payer) == len(payee) == ADDRESS_BYTES
-    assert 0 <= service < SERVICES
-    return PAIR_PREFIX + payer + payee + bytes((service,))
-
-
-def split_pair_key(key: bytes) -> tuple[bytes, bytes, int]:
-    """(payer, payee, service) of a key made by `pair_key`."""
-    assert len(key) == PAIR_KEY_BYTES
-    assert key.startswith(PAIR_PREFIX)
-    return key[1:34], key[34:67], key[67]
 
 
 def points_of(paid: int, p_min: int) -> int:
@@ -249,7 +227,7 @@ def settle_edge(
         ("cum_paid", pair.cum_paid, cum_paid),
     ):
         if offered <= settled:
-            raise ReceiptNotNewer(field, settled, offered)
+            raise ReceiptNotNewer(field=field, settled=settled, offered=offered)
     pair = roll_forward(pair, epoch, p_min)
     paid = cum_paid - pair.cum_paid
     return msgspec.structs.replace(
@@ -267,36 +245,36 @@ def rate_edge(
 ) -> PairState:
     """Take a rating, -10..+10 without 0, of the window that settled `receipt_seq`.
 
-    Raises NothingToRate, ReceiptTooOld, AlreadyRated or NotRatable.
+    Raises NothingToRate, RatingTooLate, AlreadyRated or NotRatable.
     """
     assert score != 0
     assert -SCORE_MAX <= score <= SCORE_MAX
     if pair is None or not 0 < receipt_seq <= pair.seq:
-        raise NothingToRate(receipt_seq, 0 if pair is None else pair.seq)
+        raise NothingToRate(receipt_seq=receipt_seq, last_seq=pair.seq if pair else 0)
     pair = roll_forward(pair, epoch, p_min)
     if pair.score or any(w.score and w.rated_in == epoch for w in pair.windows):
-        raise AlreadyRated(receipt_seq, epoch)
+        raise AlreadyRated(receipt_seq=receipt_seq, rated_in=epoch)
     if receipt_seq > pair.after_seq:
         if points_of(pair.paid_ratable, pair.p_min) == 0:
-            raise NotRatable(receipt_seq, epoch)
+            raise NotRatable(receipt_seq=receipt_seq, settled_in=epoch)
         return msgspec.structs.replace(pair, score=score)
     window = _window_of(pair, receipt_seq)
     if window.score:
-        raise AlreadyRated(receipt_seq, window.rated_in)
+        raise AlreadyRated(receipt_seq=receipt_seq, rated_in=window.rated_in)
     if window.blame == 0:
-        raise NotRatable(receipt_seq, window.epoch)
+        raise NotRatable(receipt_seq=receipt_seq, settled_in=window.epoch)
     rated = msgspec.structs.replace(window, score=score, rated_in=epoch)
     windows = tuple(rated if w is window else w for w in pair.windows)
     return msgspec.structs.replace(pair, windows=windows)
 
 
 def _window_of(pair: PairState, receipt_seq: int) -> Window:
-    """The past window that settled `receipt_seq`. Raises ReceiptTooOld."""
+    """The past window that settled `receipt_seq`. Raises RatingTooLate."""
     for window in pair.windows:
         if window.after_seq < receipt_seq <= window.last_seq:
             return window
     oldest = pair.windows[0].after_seq if pair.windows else pair.after_seq
-    raise ReceiptTooOld(receipt_seq, oldest + 1)
+    raise RatingTooLate(receipt_seq=receipt_seq, oldest_seq=oldest + 1)
 
 
 def edge_at_end_of(pair: PairState, epoch: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import pytest
 
 from ledger.codec import encode
 from ledger.errors import NotCanonical
+from ledger.reasons import FAILED
 from ledger.reputation import edges
 from ledger.reputation.edges import PairState, edge_at_end_of, rate_edge, settle_edge
 
@@ -95,7 +96,7 @@ def test_a_payers_own_signature_pays_but_gives_no_points() -> None:
     assert edge_at_end_of(pair, 1) == (0, 0)
     with pytest.raises(edges.NotRatable) as refused:
         rate(pair, 1, 10, -10)
-    assert (refused.value.receipt_seq, refused.value.settled_in) == (10, 1)
+    assert refused.value.facts == {"receipt_seq": 10, "settled_in": 1}
     with pytest.raises(edges.NotRatable):
         rate(pair, 2, 10, -10)
 
@@ -145,20 +146,20 @@ def test_a_sequence_number_covered_by_a_cumulative_receipt_can_be_rated() -> Non
 def test_what_cannot_be_rated() -> None:
     with pytest.raises(edges.NothingToRate) as nothing:
         rate(None, 1, 1, 5)
-    assert nothing.value.settled_seq == 0
+    assert nothing.value.facts["last_seq"] == 0
     pair = settle(None, 1, ORDINARY)
     with pytest.raises(edges.NothingToRate):
         rate(pair, 1, 11, 5)
     with pytest.raises(edges.NothingToRate):
         rate(pair, 1, 0, 5)
-    with pytest.raises(edges.ReceiptTooOld) as old:
+    with pytest.raises(edges.RatingTooLate) as old:
         rate(pair, 4, 10, 5)
-    assert old.value.oldest_seq == 11
+    assert old.value.facts["oldest_seq"] == 11
     assert rate(pair, 3, 10, 5).windows[0].score == 5
     pair = settle(pair, 3, ORDINARY)
-    with pytest.raises(edges.ReceiptTooOld) as old:
+    with pytest.raises(edges.RatingTooLate) as old:
         rate(settle(pair, 4, ORDINARY), 4, 9, 5)
-    assert old.value.oldest_seq == 11
+    assert old.value.facts["oldest_seq"] == 11
 
 
 def test_one_rating_an_epoch_and_one_a_window() -> None:
@@ -167,7 +168,7 @@ def test_one_rating_an_epoch_and_one_a_window() -> None:
     for seq in (10, 20):
         with pytest.raises(edges.AlreadyRated) as twice:
             rate(late, 2, seq, 5)
-        assert twice.value.rated_in == 2
+        assert twice.value.facts["rated_in"] == 2
     with pytest.raises(edges.AlreadyRated):
         rate(late, 3, 10, 5)
     at_once = rate(pair, 2, 20, 5)
@@ -195,7 +196,7 @@ def test_a_receipt_must_grow_in_every_field(field: str, seq: int, units: int, pa
             ratable=True,
             p_min=P_MIN,
         )
-    assert refused.value.field == field
+    assert refused.value.facts["field"] == field
 
 
 def test_a_governed_change_of_p_min_does_not_rewrite_a_finished_epoch() -> None:
@@ -222,11 +223,7 @@ def test_a_pair_asked_about_an_epoch_it_has_left_is_a_bug() -> None:
         edge_at_end_of(settle(None, 5, 1), 3)
 
 
-def test_keys_and_encoding_come_back() -> None:
-    payer, payee = b"\x02" + b"a" * 32, b"\x03" + b"b" * 32
-    key = edges.pair_key(payer, payee, 31)
-    assert len(key) == edges.PAIR_KEY_BYTES
-    assert edges.split_pair_key(key) == (payer, payee, 31)
+def test_the_encoding_comes_back() -> None:
     pair = settle(rate(settle(None, 1, ORDINARY), 2, 10, -3), 3, 5)
     assert edges.pair_codec.decode(encode(pair)) == pair
     window = edges.Window(2**53 - 1, 2**53 - 1, 2**53 - 1, 2**31, 2**31, -10, 2**53 - 1)
@@ -234,3 +231,8 @@ def test_keys_and_encoding_come_back() -> None:
     assert edges.pair_codec.decode(encode(longest)) == longest
     with pytest.raises(NotCanonical):
         edges.pair_codec.decode(encode(pair).replace(b"\x14", b"\xcc\x14", 1))
+
+
+def test_every_refusal_has_a_published_reason() -> None:
+    for refusal in edges.EdgeRefused.__subclasses__():
+        assert refusal.reason in FAILED

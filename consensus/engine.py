@@ -32,12 +32,19 @@ import msgspec
 
 from ledger.block import BlockHeader
 from ledger.certificate import CommitCertificate, Vote
+from ledger.codec import U53
 from ledger.params import ChainParams
 from ledger.validators import ValidatorSet
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Base of engine messages; each engine defines a tagged union. Opaque to p2p."""
+    """Base of engine messages; each engine defines a tagged union. Opaque to p2p.
+
+    Every message is about one height. A height far ahead is never trusted, only a reason to ask the
+    sender for certified blocks.
+    """
+
+    height: U53
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +368,15 @@ class Engine(Protocol):
 
     def step(self, event: Event) -> list[Effect]:
         """Advance by one event."""
+
+    def encode(self, message: Any) -> bytes:
+        """Canonical bytes of a message."""
+
+    def decode(self, raw: bytes) -> Any:
+        """The message in canonical bytes. Raises MalformedData; bounded work before any check."""
+
+    def vote_of(self, record: bytes) -> tuple[Vote, bytes] | None:
+        """The vote and signature that a journal record carries, for the double-sign guard."""
 
     def wants(self, peer: int | None, message: Any) -> bool:
         """Pure and O(1): whether `message` could matter now. Asked before any signature check."""

@@ -101,8 +101,8 @@ class Application(Protocol):
     def apply(self, proposal: Proposal, certificate: CommitCertificate) -> None:
         """Write the block durably; answered by Replica.on_applied(tip).
 
-        Idempotent: a block at or below the tip is answered at once. Raises nothing; a block that
-        does not execute to its header is our own bug or damage and stops the node.
+        The certificate and the body's hashes were checked. A block that then does not execute to
+        its header is our own bug or damaged storage and stops the node.
         """
 
     def encoded_block(self, height: int) -> bytes | None:

@@ -14,6 +14,7 @@ import msgspec
 from ledger import domains
 from ledger.certificate import CommitCertificate, Mode
 from ledger.codec import U53, Address, ChainId, Codec, Hash, Positive, encode
+from ledger.crypto import sha256
 from ledger.errors import InvalidBlock
 from ledger.merkle import root as merkle_root
 
@@ -86,8 +87,17 @@ decode_header = _header_codec.decode
 """A header in canonical bytes. Raises MalformedData."""
 
 
+def check_body(block: Block) -> None:
+    """Raise InvalidBlock unless transactions and last commit are those the header commits to."""
+    full_hashes = [sha256(raw) for raw in block.transactions]
+    if transactions_root(full_hashes) != block.header.tx_root:
+        raise InvalidBlock("tx_root", "does not match the transactions in the block")
+    if last_commit_hash(block.last_commit) != block.header.last_commit_hash:
+        raise InvalidBlock("last_commit_hash", "does not match the certificate in the block")
+
+
 def check_block_shape(block: Block, block_max_bytes: int, block_max_txs: int) -> None:
-    """Limits and the commitment to the parent's certificate. Raises InvalidBlock."""
+    """Limits, and a last commit exactly where one must be. Raises InvalidBlock."""
     if len(block.transactions) > block_max_txs:
         raise InvalidBlock(
             "block_max_txs", f"{len(block.transactions)} transactions, at most {block_max_txs}"
@@ -99,5 +109,3 @@ def check_block_shape(block: Block, block_max_bytes: int, block_max_txs: int) ->
         )
     if (block.last_commit is None) != (block.header.height == 1):
         raise InvalidBlock("last_commit", "every block but the first carries its parent's")
-    if last_commit_hash(block.last_commit) != block.header.last_commit_hash:
-        raise InvalidBlock("last_commit_hash", "does not match the certificate in the block")

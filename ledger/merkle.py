@@ -43,7 +43,7 @@ def leaf_hashes(leaves: Iterable[bytes]) -> list[bytes]:
     return [hasher(b"\x00" + leaf).digest() for leaf in leaves]
 
 
-def _parents(level: Sequence[bytes]) -> list[bytes]:
+def parents(level: Sequence[bytes]) -> list[bytes]:
     """The next level up; a last node without neighbour moves up unchanged."""
     hasher = sha256
     above = [
@@ -61,7 +61,7 @@ def root_hashed(hashes: Sequence[bytes]) -> bytes:
         return EMPTY_ROOT
     level = hashes
     while len(level) > 1:
-        level = _parents(level)
+        level = parents(level)
     return level[0]
 
 
@@ -80,7 +80,7 @@ def inclusion_proof_hashed(hashes: Sequence[bytes], index: int) -> tuple[bytes, 
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        level = _parents(level)
+        level = parents(level)
         index >>= 1
     return tuple(path)
 

@@ -18,6 +18,7 @@ is the supply of the network definition, in every block.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ import msgspec
 from ledger.codec import U32, U53, Address, encode
 from ledger.crypto import PUBLIC_KEY_BYTES
 from ledger.params import ChainParams
+from ledger.reputation.score_tree import ScoreCommitment
 from ledger.validators import ValidatorSet
 from ledger.view import ReadView
 
@@ -74,9 +76,22 @@ class Totals(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 
 
 class EpochState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Scores: the last epoch whose commitment stands in the state, −1 for none yet."""
+    """Scores: the last epoch whose commitment stands in the state, −1 for none yet.
+
+    `seed_qualities` are the seeds' qualities in that epoch, which decide who of them rests in the
+    next one. They stand in the state so that a node needs no earlier score table to go on.
+    """
 
     last_scored: int
+    seed_qualities: tuple[tuple[Address, U53], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredEpoch:
+    """What the epoch computation hands to execution."""
+
+    commitment: ScoreCommitment
+    seed_qualities: tuple[tuple[bytes, int], ...]
 
 
 class Seeds(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,169 @@
+"""Scores at the node: feeds the score worker, asks it for epochs, opens the score tables.
+
+`result(inputs)` is a future per distinct inputs (epoch, seeds, parameters, previous qualities),
+so a prefetch made when the epoch ended and the request made when the block is due are the same
+computation if nothing changed in between, and another one if something did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from ledger.reputation.score_tree import ScoreTable
+from ledger.state import (
+    PAIR_PREFIX,
+    ScoredEpoch,
+    read_epoch_state,
+    read_params,
+    read_seeds,
+)
+from ledger.view import ReadView
+from node.score_worker import Compute, Computed, Feed, frame
+
+# Pairs per frame while the worker is filled at start: about 100 KB, a millisecond of our time.
+FILL_SLICE_COUNT = 1_000
+
+# Bytes waiting for a busy worker. It stops reading while it computes, seconds at most; past this
+# the worker is taken for dead.
+FEED_LIMIT_BYTES = 512 << 20
+
+# Answers kept: the epoch that is due and one before.
+RESULTS_KEPT = 4
+
+# Open score tables; one is mapped, not read, so this bounds file handles.
+TABLES_KEPT = 8
+
+_decode_answer = msgspec.msgpack.Decoder(Computed).decode
+
+
+class ScoreWorkerFailed(Exception):
+    """The worker process ended or fell behind; the node stops with this reason."""
+
+
+class ScoreKeeper:
+    """One worker and the folder of its score tables."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self._results: OrderedDict[tuple[object, ...], asyncio.Future[ScoredEpoch]] = OrderedDict()
+        self._waiting: dict[int, list[tuple[object, ...]]] = {}
+        self._tables: OrderedDict[int, ScoreTable] = OrderedDict()
+
+    async def start(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Start the worker and fill it with every pair of the state, in slices."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "node.score_worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        portion: list[tuple[bytes, bytes | None]] = []
+        for pair in pairs:
+            portion.append(pair)
+            if len(portion) == FILL_SLICE_COUNT:
+                await self._fill(portion)
+                portion = []
+        await self._fill(portion)
+
+    async def _fill(self, portion: list[tuple[bytes, bytes | None]]) -> None:
+        self._write(Feed(portion))
+        assert self._process is not None and self._process.stdin is not None
+        await self._process.stdin.drain()
+
+    async def run(self) -> None:
+        """Take the worker's answers until `close`. Raises ScoreWorkerFailed."""
+        assert self._process is not None and self._process.stdout is not None
+        stdout = self._process.stdout
+        while True:
+            try:
+                size_bytes = int.from_bytes(await stdout.readexactly(4), "big")
+                answer = _decode_answer(await stdout.readexactly(size_bytes))
+            except asyncio.IncompleteReadError as error:
+                code = await self._process.wait()
+                raise ScoreWorkerFailed(f"the score worker ended with code {code}") from error
+            self._tables.pop(answer.epoch, None)
+            key = self._waiting[answer.epoch].pop(0)
+            future = self._results[key]
+            if not future.done():
+                future.set_result(ScoredEpoch(answer.commitment, answer.seed_qualities))
+
+    async def close(self) -> None:
+        """End the worker by closing its input, and wait for it."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+    def feed(self, writes: dict[bytes, bytes | None]) -> None:
+        """The state writes of a block that was just applied."""
+        pairs = [item for item in writes.items() if item[0].startswith(PAIR_PREFIX)]
+        if pairs:
+            self._write(Feed(pairs))
+
+    def request(self, view: ReadView, epoch: int) -> asyncio.Future[ScoredEpoch]:
+        """The scores of `epoch` under the seeds and parameters of `view`."""
+        params = read_params(view)
+        request = Compute(
+            epoch,
+            read_seeds(view).addresses,
+            params.reputation_p_min,
+            params.reputation_n0,
+            params.reputation_n_ref,
+            read_epoch_state(view).seed_qualities,
+            str(self._path(epoch)),
+        )
+        key = msgspec.structs.astuple(request)
+        known = self._results.get(key)
+        if known is not None:
+            return known
+        future: asyncio.Future[ScoredEpoch] = asyncio.get_running_loop().create_future()
+        self._results[key] = future
+        while len(self._results) > RESULTS_KEPT and next(iter(self._results.values())).done():
+            self._results.popitem(last=False)
+        self._waiting.setdefault(epoch, []).append(key)
+        self._write(request)
+        return future
+
+    def table(self, epoch: int) -> ScoreTable | None:
+        """The score table of an epoch, mapped from its file; None where it is not held."""
+        table = self._tables.get(epoch)
+        if table is not None:
+            return table
+        try:
+            with self._path(epoch).open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            return None
+        table = ScoreTable(memoryview(data))
+        self._tables[epoch] = table
+        if len(self._tables) > TABLES_KEPT:
+            self._tables.popitem(last=False)
+        return table
+
+    def forget_before(self, epoch: int) -> None:
+        """Remove score tables of epochs below `epoch`."""
+        for path in self._folder.glob("epoch-*.scores"):
+            if int(path.stem.removeprefix("epoch-")) < epoch:
+                path.unlink(missing_ok=True)
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"epoch-{epoch}.scores"
+
+    def _write(self, value: Feed | Compute) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        transport = self._process.stdin.transport
+        if transport.get_write_buffer_size() > FEED_LIMIT_BYTES:
+            raise ScoreWorkerFailed("the score worker does not keep up with the chain")
+        self._process.stdin.write(frame(value))

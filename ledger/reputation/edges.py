@@ -170,6 +170,9 @@ class PairState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 
 
 pair_codec: codec.Codec[PairState] = codec.Codec("pair", PairState, PAIR_LIMIT_BYTES)
+"""For bytes from outside."""
+decode_pair = msgspec.msgpack.Decoder(PairState).decode
+"""For bytes out of our own state."""
 
 
 def points_of(paid: int, p_min: int) -> int:

@@ -20,7 +20,8 @@ S), so numerator and denominator stay below 2^18 * 10^7 + 2^19 < 2^42, and shift
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from ledger.reputation.trust import GAIN_UNIT, INT64_LIMIT, NEGATIVE_WEIGHT, TRUST_TOTAL, Edge
 
@@ -74,6 +75,34 @@ def qualities(
             heard[ratee] += voice
             raters[ratee] += voice > 0
     return [quality_of(a, b) for a, b in zip(good, heard, strict=True)], raters
+
+
+class Voice(NamedTuple):
+    """One rater's part in the quality of one peer."""
+
+    rater: bytes
+    weight: int
+    """Rater weight, 0..2^10."""
+    pos: int
+    neg: int
+    effect: int
+    """Quality now minus quality without this rater; 2^16 = 1."""
+
+
+def explain(voices: Iterable[tuple[bytes, int, int, int]], n0: int) -> list[Voice]:
+    """What moves a score: the raters (address, weight, pos, neg) of one peer, largest effect first.
+
+    Ties go to the lower address. A rater without weight or experience has the effect 0.
+    """
+    known = [(voice, edge_voice(*voice[1:], n0)) for voice in voices]
+    good = sum(share for _, (share, _) in known)
+    heard = sum(voice for _, (_, voice) in known)
+    now = quality_of(good, heard)
+    moved = [
+        Voice(*facts, now - quality_of(good - share, heard - voice))
+        for facts, (share, voice) in known
+    ]
+    return sorted(moved, key=lambda voice: (-abs(voice.effect), voice.rater))
 
 
 def gain_of(quality: int) -> int:

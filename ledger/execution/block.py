@@ -30,8 +30,7 @@ from ledger.execution.fees import pay_proposer, take_fee_and_nonce
 from ledger.execution.scores import commit_scores
 from ledger.reasons import ExecutionFailed, TransactionRefused
 from ledger.receipt import Receipt, receipts_root
-from ledger.reputation.score_tree import ScoreCommitment
-from ledger.state import read_validators
+from ledger.state import ScoredEpoch, read_validators
 from ledger.state_tree import StateTree, TreeUpdate
 from ledger.transactions import SignedTransaction
 from ledger.validators import ValidatorSet
@@ -80,7 +79,7 @@ def execute_block(
     facts: BlockFacts,
     transactions: Sequence[SignedTransaction],
     *,
-    scores: ScoreCommitment | None = None,
+    scores: ScoredEpoch | None = None,
     mode: Mode = "validate",
     on: TreeUpdate | None = None,
 ) -> Outcome:

@@ -21,13 +21,13 @@ from ledger.codec import LIMIT_53, encode
 from ledger.params import ChainParams
 from ledger.reasons import ExecutionFailed
 from ledger.reputation.edges import PairState
-from ledger.reputation.score_tree import ScoreCommitment
 from ledger.state import (
     ACCOUNT_PREFIX,
     EPOCH_KEY,
     TOTALS_KEY,
     Account,
     EpochState,
+    ScoredEpoch,
     Totals,
     decode_account,
     pair_key,
@@ -168,11 +168,12 @@ class BlockContext:
         state: EpochState = self._objects[EPOCH_KEY]
         return state
 
-    def put_scores(self, scores: ScoreCommitment) -> None:
-        """Let this commitment be the newest."""
-        self._load(scores_key(scores.epoch), None)
-        self._put(scores_key(scores.epoch), scores)
-        self._put(EPOCH_KEY, EpochState(scores.epoch))
+    def put_scores(self, scores: ScoredEpoch) -> None:
+        """Let these scores be the newest."""
+        commitment = scores.commitment
+        self._load(scores_key(commitment.epoch), None)
+        self._put(scores_key(commitment.epoch), commitment)
+        self._put(EPOCH_KEY, EpochState(commitment.epoch, scores.seed_qualities))
 
     def delete_scores(self, epoch: int) -> None:
         """Forget the commitment of an epoch, if there is one."""

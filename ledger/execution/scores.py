@@ -14,7 +14,7 @@ from __future__ import annotations
 from ledger.errors import LedgerError
 from ledger.execution.context import BlockContext, epoch_at
 from ledger.params import ChainParams
-from ledger.reputation.score_tree import ScoreCommitment
+from ledger.state import ScoredEpoch
 
 
 class ScoresNotReady(LedgerError):
@@ -37,7 +37,7 @@ def due_epoch(
 
 
 def commit_scores(
-    context: BlockContext, genesis_time_ms: int, scores: ScoreCommitment | None
+    context: BlockContext, genesis_time_ms: int, scores: ScoredEpoch | None
 ) -> None:
     """Write the scores that are due, drop those past the history. Raises ScoresNotReady.
 
@@ -47,7 +47,7 @@ def commit_scores(
     due = due_epoch(context.time_ms, genesis_time_ms, context.params, last_scored)
     if due is None:
         return
-    if scores is None or scores.epoch != due:
+    if scores is None or scores.commitment.epoch != due:
         raise ScoresNotReady(due)
     context.put_scores(scores)
     # Commitments stand in (last_scored − history, last_scored] at most, so this loop is bounded by

@@ -13,8 +13,7 @@ from ledger.execution.context import BlockFacts
 from ledger.genesis_state import genesis_writes
 from ledger.params import DEVNET_PARAMS, MICRO, ChainParams
 from ledger.receipt import Receipt, decode_receipt
-from ledger.reputation.score_tree import ScoreCommitment
-from ledger.state import Account, Totals, read_account, read_totals
+from ledger.state import Account, ScoredEpoch, Totals, read_account, read_totals
 from ledger.state_tree import StateTree
 from ledger.transactions import (
     ChainIdentity,
@@ -241,7 +240,7 @@ class SmallChain:
         *transactions: SignedTransaction,
         mode: Mode = "validate",
         time_ms: int | None = None,
-        scores: ScoreCommitment | None = None,
+        scores: ScoredEpoch | None = None,
     ) -> Outcome:
         """The outcome of a next block; nothing is kept."""
         return execute_block(
@@ -253,7 +252,7 @@ class SmallChain:
         *transactions: SignedTransaction,
         mode: Mode = "validate",
         time_ms: int | None = None,
-        scores: ScoreCommitment | None = None,
+        scores: ScoredEpoch | None = None,
     ) -> list[Receipt]:
         """Execute a next block and keep it; its receipts."""
         outcome = self.execute(*transactions, mode=mode, time_ms=time_ms, scores=scores)

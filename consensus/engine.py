@@ -21,11 +21,23 @@ next.
 
 Blocks are opaque to engines but for the facts in `Proposal`. Peers are validator indexes of the
 current set, or None for a peer that is no validator (an observer).
+
+The way of a peer's message. The driver decodes it and asks `wants`:
+
+    NO         it is dropped; nothing was spent on it
+    UNCHECKED  it is handed in as `Overheard`, without any further check. The engine believes
+               nothing in it; it may answer a peer that is behind, or keep the message until its
+               height comes and then return it by `Recheck`, whereupon it takes this way again
+    NOW        the triples of `signatures_of` are checked and it is handed in as `Received`. Where
+               `block_of` gives bytes, the driver decodes that block, checks that the body is the
+               one the header commits to, and adds it as `proposal`. A message that fails any of
+               this is dropped and its sender charged
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol
 
 import msgspec
@@ -111,9 +123,23 @@ class PersistDone:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message from a peer; every signature in it was checked by the driver."""
+    """A message from a peer; `signatures_of` accepted it and the driver checked them all.
+
+    `proposal` is the decoded block where `block_of(message)` gives one; its body matches its
+    header, so that a block hash stands for exactly one sequence of bytes.
+    """
 
     peer: int | None
+    message: Message
+    now_ms: int
+    proposal: Proposal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """A message for which `wants` said UNCHECKED: only its sender is authentic."""
+
+    peer: int
     message: Message
     now_ms: int
 
@@ -184,7 +210,11 @@ class PeerDown:
 
 @dataclass(frozen=True, slots=True)
 class TransactionsWaiting:
-    """Whether the mempool holds transactions that a block could include."""
+    """Whether the mempool holds transactions that a block could include.
+
+    A level: it stands until the next one. When applying a block empties the mempool, `false` comes
+    before (or right with) Applied; otherwise validators would wait for a block nobody makes.
+    """
 
     waiting: bool
     now_ms: int
@@ -195,6 +225,7 @@ Event = (
     | Timer
     | PersistDone
     | Received
+    | Overheard
     | Candidate
     | Validated
     | Signed
@@ -220,13 +251,13 @@ class Sign:
 class Persist:
     """Append record `k` (consecutive from 1 since Start) to the journal; answered by PersistDone.
 
-    `vote` and `signature` are the vote this record makes durable, for the double-sign guard.
+    `votes` are the votes with their signatures that this record makes durable, in the order in
+    which they were cast, for the double-sign guard.
     """
 
     k: int
     record: bytes
-    vote: Vote | None = None
-    signature: bytes | None = None
+    votes: tuple[tuple[Vote, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +323,10 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class NeedSync:
-    """A verified certificate shows that the chain has passed us; `height` is the highest seen."""
+    """Blocks up to `height` exist: a verified certificate shows it, and `peer` should have them.
+
+    May repeat while it lasts. Unverified claims of heights are the driver's to follow.
+    """
 
     height: int
     peer: int | None
@@ -325,6 +359,14 @@ class PeerFault:
 
 
 @dataclass(frozen=True, slots=True)
+class Recheck:
+    """An overheard message whose height has come: let it take the way of a message again."""
+
+    peer: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What the round looks like, for people. Emitted when it changes."""
 
@@ -347,8 +389,17 @@ Effect = (
     | ServeHeight
     | Evidence
     | PeerFault
+    | Recheck
     | Status
 )
+
+
+class Wanted(IntEnum):
+    """What `Engine.wants` says of a message, see the module. NO is false."""
+
+    NO = 0
+    UNCHECKED = 1
+    NOW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,15 +426,20 @@ class Engine(Protocol):
     def decode(self, raw: bytes) -> Any:
         """The message in canonical bytes. Raises MalformedData; bounded work before any check."""
 
-    def vote_of(self, record: bytes) -> tuple[Vote, bytes] | None:
-        """The vote and signature that a journal record carries, for the double-sign guard."""
+    def votes_of(self, record: bytes) -> tuple[tuple[Vote, bytes], ...]:
+        """The votes and signatures that a journal record carries, for the double-sign guard."""
 
-    def wants(self, peer: int | None, message: Any) -> bool:
-        """Pure and O(1): whether `message` could matter now. Asked before any signature check."""
+    def wants(self, peer: int | None, message: Any) -> Wanted:
+        """Pure and O(1): what to do with `message`. Asked before anything is spent on it."""
+
+    def block_of(self, message: Any) -> bytes | None:
+        """The encoded block that travels in `message`, if any. Pure."""
 
     def signatures_of(self, message: Any) -> list[tuple[int, bytes, bytes]]:
         """The (validator index, digest, signature) triples that the driver must check in `message`.
 
-        Certificates inside count with all their signatures. An index out of range or a certificate
-        with too little power makes the message invalid: raises consensus.errors.InvalidMessage.
+        Asked only where `wants` said NOW. Certificates inside count with their signatures; what the
+        engine has seen checked before is left out. Raises consensus.errors.InvalidMessage for a
+        message that breaks a rule whoever signed it: an index out of range, a certificate with too
+        little power, a choice that does not follow from its justification.
         """

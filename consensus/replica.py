@@ -37,7 +37,9 @@ from consensus.engine import (
     Engine,
     Event,
     Evidence,
+    Message,
     NeedSync,
+    Overheard,
     PeerDown,
     PeerFault,
     PeerUp,
@@ -45,6 +47,7 @@ from consensus.engine import (
     PersistDone,
     Proposal,
     Received,
+    Recheck,
     Send,
     ServeHeight,
     SetTimer,
@@ -58,6 +61,7 @@ from consensus.engine import (
     TransactionsWaiting,
     Validate,
     Validated,
+    Wanted,
 )
 from consensus.errors import InvalidMessage
 from consensus.journal import DoubleSignGuard, SigningForbidden
@@ -166,8 +170,7 @@ class Replica:
         for record in records:
             self._records.append((0, record))
             self._records_bytes += len(record)
-            signed = self.engine.vote_of(record)
-            if signed is not None:
+            for signed in self.engine.votes_of(record):
                 self._guard.remember(*signed)
         self._feed(
             Start(
@@ -192,10 +195,22 @@ class Replica:
                 self._handle_certified_block(node_key, payload[1:])
             else:
                 raise InvalidMessage("unknown_payload")
-        except (InvalidMessage, MalformedData) as error:
-            rule = error.rule if isinstance(error, InvalidMessage) else error.reason
-            self._trace(MessageRefused(self._peer_index(node_key), rule))
-            self._transport.charge(node_key, rule)
+        except (InvalidMessage, InvalidBlock, MalformedData) as error:
+            self._refuse(node_key, error)
+
+    def _refuse(
+        self, node_key: bytes, error: InvalidMessage | InvalidBlock | MalformedData
+    ) -> None:
+        rule = error.reason if isinstance(error, MalformedData) else error.rule
+        self._trace(MessageRefused(self._peer_index(node_key), rule))
+        self._transport.charge(node_key, rule)
+
+    def _recheck(self, effect: Recheck) -> None:
+        """A message that was kept until its height takes the way of a message again."""
+        try:
+            self._hand_in(effect.peer, effect.message)
+        except (InvalidMessage, InvalidBlock, MalformedData) as error:
+            self._refuse(self._validators[effect.peer].node_key, error)
 
     def on_timer(self, timer_id: int) -> None:
         """A timer set through the Timers port fired."""
@@ -326,6 +341,8 @@ class Replica:
                 self._serve_height(effect)
             case PeerFault():
                 self._charge(effect)
+            case Recheck():
+                self._recheck(effect)
             case Evidence():
                 vote = effect.first[0]
                 self._trace(
@@ -336,9 +353,8 @@ class Replica:
                 self._trace(RoundStatus(effect.height, effect.round, effect.leader, effect.phase))
 
     def _persist(self, effect: Persist) -> None:
-        if effect.vote is not None:
-            assert effect.signature is not None
-            self._guard.remember(effect.vote, effect.signature)
+        for signed in effect.votes:
+            self._guard.remember(*signed)
         self._records.append((effect.k, effect.record))
         self._records_bytes += len(effect.record)
         self._journal.append(effect.k, effect.record)
@@ -374,12 +390,27 @@ class Replica:
             # Unverified, and only ever a reason to ask for certified blocks.
             self._sync.claim(node_key, message.height - 1)
             self._advance_sync()
-        if not self.engine.wants(peer, message):
+        self._hand_in(peer, message)
+
+    def _hand_in(self, peer: int | None, message: Message) -> None:
+        """The way of a message (consensus.engine). Raises InvalidMessage and its kin."""
+        wanted = self.engine.wants(peer, message)
+        if wanted is Wanted.NO:
+            return
+        if wanted is Wanted.UNCHECKED:
+            assert peer is not None
+            self._feed(Overheard(peer, message, self._clock.now_ms()))
             return
         for index, digest, signature in self.engine.signatures_of(message):
             if not self._verify(self._validators[index].consensus_key, digest, signature):
                 raise InvalidMessage("signature", f"that of validator {index} is wrong")
-        self._feed(Received(peer, message, self._clock.now_ms()))
+        proposal = None
+        encoded = self.engine.block_of(message)
+        if encoded is not None:
+            block = decode_block(encoded)
+            check_body(block)
+            proposal = Proposal(block.header, block.header.hash(), encoded)
+        self._feed(Received(peer, message, self._clock.now_ms(), proposal))
 
     def _handle_certified_block(self, node_key: bytes, raw: bytes) -> None:
         size = int.from_bytes(raw[:4], "big")

@@ -146,7 +146,7 @@ class SecureLink:
         self.stage = Stage.MUXER
         if self._dialer:
             self._select = MultistreamDialer([YAMUX_PROTOCOL])
-            self._output = self._tls.take_output() + self._tls.seal(self._select.start())
+            self._output += self._tls.seal(self._select.start())
         else:
             self._select = MultistreamListener(YAMUX_PROTOCOL.__eq__)
 

@@ -177,6 +177,10 @@ class YamuxSession:
         stream = self._streams.get(stream_id)
         return 0 if stream is None or stream.local_fin else stream.send_window
 
+    def is_open(self, stream_id: int) -> bool:
+        """Whether either direction of the stream is open."""
+        return stream_id in self._streams
+
     def data_header(self, stream_id: int, size_bytes: int) -> bytes:
         """The header of a Data frame whose body the caller writes behind it; uses up window."""
         stream = self._streams[stream_id]

@@ -1,0 +1,257 @@
+"""The node's traffic over p2p: consensus messages, transaction batches, block requests.
+
+| protocol | lane | direction | when a queue is full |
+| --- | --- | --- | --- |
+| `/tally/votes/1` | L0 | one way | the oldest is dropped: newer votes replace it |
+| `/tally/proposals/1` | L1 | one way | the oldest is dropped: it belongs to an earlier round |
+| `/tally/transactions/1` | L2 | one way | the newest is dropped: its submitter still has it |
+| `/tally/blocks/1` | L4 | request | the asking side limits itself |
+
+Transactions that were admitted here leave in batches: those of one turn of the event loop
+together, at most BATCH_MAX_BYTES each. In a full mesh a batch goes to every peer and no further.
+Incoming batches wait in a bounded queue and are checked in slices by one task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from consensus.replica import Replica
+from consensus.sync import ANSWER_MAX_BLOCKS, ANSWER_MAX_BYTES, REQUEST_DEADLINE_MS, CertifiedBlock
+from ledger.block import BLOCK_HARD_LIMIT_BYTES
+from ledger.codec import U53, Codec, encode
+from ledger.errors import MalformedData
+from ledger.identity import peer_id, public_key_of
+from p2p.errors import RequestError
+from p2p.host import Host
+from p2p.lanes import Lane
+from p2p.messages import Overflow
+
+VOTES = "/tally/votes/1"
+PROPOSALS = "/tally/proposals/1"
+TRANSACTIONS = "/tally/transactions/1"
+BLOCKS = "/tally/blocks/1"
+
+# A vote is 200 bytes; a VIEW-CHANGE carries two certificates of at most 1,000 validators.
+VOTE_MAX_BYTES = 512 << 10
+VOTE_QUEUE_BYTES = 8 << 20
+
+# A NEW-VIEW carries a block and a quorum of VIEW-CHANGEs.
+PROPOSAL_MAX_BYTES = BLOCK_HARD_LIMIT_BYTES + (8 << 20)
+
+BATCH_MAX_BYTES = 256 << 10
+BATCH_MESSAGE_MAX_BYTES = BATCH_MAX_BYTES + (264 << 10)
+BATCH_QUEUE_BYTES = 16 << 20
+
+# Incoming batches that wait for their checks: ten seconds of checking at full speed.
+INBOX_MAX_BYTES = 64 << 20
+
+# What a peer that comes up is offered of our mempool; it pulls the rest from blocks.
+OFFER_MAX_COUNT = 10_000
+
+# One request is answered with at most a few full blocks; see consensus.sync.
+BLOCKS_RESPONSE_MAX_BYTES = ANSWER_MAX_BYTES + BLOCK_HARD_LIMIT_BYTES
+
+# What a broken consensus message costs the peer, in fault points (p2p.limits: 100 disconnect).
+CONSENSUS_FAULT_POINTS = 20
+
+_batch = Codec[list[bytes]]("transaction batch", list[bytes], BATCH_MESSAGE_MAX_BYTES)
+
+
+class _BlocksRequest(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    from_height: U53
+
+
+class _CertifiedBlock(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    block: bytes
+    certificate: bytes
+
+
+_request = Codec[_BlocksRequest]("blocks request", _BlocksRequest, 16)
+_response = Codec[list[_CertifiedBlock]]("blocks", list[_CertifiedBlock], BLOCKS_RESPONSE_MAX_BYTES)
+
+
+class BlockSource(Protocol):
+    """Where blocks for other nodes come from: (block bytes, certificate bytes) or None."""
+
+    def certified_block(self, height: int) -> tuple[bytes, bytes] | None:
+        """A stored block."""
+
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class NodeNetwork:
+    """Wires a p2p host to replica and admission; is the replica's Transport."""
+
+    def __init__(self, host: Host, blocks: BlockSource, spawn: Spawn) -> None:
+        self._host = host
+        self._blocks = blocks
+        self._spawn = spawn
+        self._replica: Replica | None = None
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        self._flush_scheduled = False
+        self._inbox: deque[tuple[str, list[bytes]]] = deque()
+        self._inbox_bytes = 0
+        self._inbox_filled = asyncio.Event()
+        self.transactions_received = 0
+        self.batches_dropped = 0
+        host.add_message_protocol(
+            VOTES,
+            Lane.L0,
+            VOTE_MAX_BYTES,
+            self._on_consensus,
+            queue_bytes=VOTE_QUEUE_BYTES,
+            overflow=Overflow.DROP_OLDEST,
+        )
+        host.add_message_protocol(
+            PROPOSALS,
+            Lane.L1,
+            PROPOSAL_MAX_BYTES,
+            self._on_consensus,
+            queue_count=16,
+            queue_bytes=2 * PROPOSAL_MAX_BYTES,
+            overflow=Overflow.DROP_OLDEST,
+        )
+        host.add_message_protocol(
+            TRANSACTIONS,
+            Lane.L2,
+            BATCH_MESSAGE_MAX_BYTES,
+            self._on_batch,
+            queue_bytes=BATCH_QUEUE_BYTES,
+            overflow=Overflow.DROP_NEWEST,
+        )
+        host.add_request_protocol(
+            BLOCKS, Lane.L4, 16, BLOCKS_RESPONSE_MAX_BYTES, self._answer_blocks
+        )
+
+    def attach(self, replica: Replica) -> None:
+        """Name the replica that gets consensus messages and peer events."""
+        self._replica = replica
+        self._host.on_peer_up(self._on_peer_up)
+        self._host.on_peer_down(self._on_peer_down)
+
+    # ---- consensus.ports.Transport ---------------------------------------------------------------
+
+    def send(self, node_key: bytes, payload: bytes, *, bulk: bool) -> None:
+        """Queue a consensus message for one node; dropped when it is not connected."""
+        self._host.send(peer_id(node_key), PROPOSALS if bulk else VOTES, payload)
+
+    def request_blocks(self, node_key: bytes, request_id: int, from_height: int) -> None:
+        """Ask for blocks; the replica gets the answer."""
+        self._spawn(self._request_blocks(node_key, request_id, from_height))
+
+    def charge(self, node_key: bytes, kind: str) -> None:
+        """A consensus message broke a rule."""
+        self._host.charge(peer_id(node_key), kind, CONSENSUS_FAULT_POINTS)
+
+    # ---- transactions ----------------------------------------------------------------------------
+
+    def spread(self, raws: Sequence[bytes]) -> None:
+        """Send transactions admitted from clients to every peer, with those of this turn."""
+        self._outbox.extend(raws)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        for batch in in_batches(self._outbox):
+            self._host.broadcast(TRANSACTIONS, encode(batch))
+        self._outbox.clear()
+
+    def offer(self, peer: str, raws: Sequence[bytes]) -> None:
+        """Send what waits here to a peer that came up and may have missed it."""
+        for batch in in_batches(raws[:OFFER_MAX_COUNT]):
+            self._host.send(peer, TRANSACTIONS, encode(batch))
+
+    def _on_batch(self, peer: str, payload: bytes) -> None:
+        if self._inbox_bytes + len(payload) > INBOX_MAX_BYTES:
+            self.batches_dropped += 1
+            return
+        batch = _batch.decode(payload)
+        self.transactions_received += len(batch)
+        self._inbox.append((peer, batch))
+        self._inbox_bytes += sum(map(len, batch))
+        self._inbox_filled.set()
+
+    async def next_batch(self) -> tuple[str, list[bytes]]:
+        """The oldest incoming batch: (peer, wire bytes)."""
+        while not self._inbox:
+            self._inbox_filled.clear()
+            await self._inbox_filled.wait()
+        peer, batch = self._inbox.popleft()
+        self._inbox_bytes -= sum(map(len, batch))
+        return peer, batch
+
+    def charge_peer(self, peer: str, kind: str, points: int) -> None:
+        """A peer sent a transaction that it should have refused itself."""
+        self._host.charge(peer, kind, points)
+
+    # ---- from the host ---------------------------------------------------------------------------
+
+    def _on_consensus(self, peer: str, payload: bytes) -> None:
+        assert self._replica is not None
+        self._replica.on_message(public_key_of(peer), payload)
+
+    def _on_peer_up(self, peer: str) -> None:
+        assert self._replica is not None
+        self._replica.on_peer_up(public_key_of(peer), self._height_of(peer))
+
+    def _height_of(self, peer: str) -> int:
+        return next((each.height for each in self._host.peers() if each.peer_id == peer), 0)
+
+    def _on_peer_down(self, peer: str, _reason: str) -> None:
+        assert self._replica is not None
+        self._replica.on_peer_down(public_key_of(peer))
+
+    # ---- blocks ----------------------------------------------------------------------------------
+
+    async def _request_blocks(self, node_key: bytes, request_id: int, from_height: int) -> None:
+        assert self._replica is not None
+        blocks: list[CertifiedBlock] | None = None
+        try:
+            raw = await self._host.request(
+                peer_id(node_key),
+                BLOCKS,
+                encode(_BlocksRequest(from_height)),
+                REQUEST_DEADLINE_MS / 1_000,
+            )
+            blocks = [
+                CertifiedBlock(each.block, each.certificate) for each in _response.decode(raw)
+            ]
+        except (RequestError, MalformedData):
+            pass
+        self._replica.on_blocks(node_key, request_id, blocks)
+
+    async def _answer_blocks(self, _peer: str, payload: bytes) -> bytes:
+        height = _request.decode(payload).from_height
+        answer: list[_CertifiedBlock] = []
+        size_bytes = 0
+        while len(answer) < ANSWER_MAX_BLOCKS and size_bytes < ANSWER_MAX_BYTES:
+            certified = self._blocks.certified_block(height)
+            if certified is None:
+                break
+            answer.append(_CertifiedBlock(*certified))
+            size_bytes += len(certified[0])
+            height += 1
+        return encode(answer)
+
+
+def in_batches(raws: Sequence[bytes]) -> list[list[bytes]]:
+    """Split into batches of at most BATCH_MAX_BYTES, but at least one transaction each."""
+    batches: list[list[bytes]] = []
+    size_bytes = BATCH_MAX_BYTES
+    for raw in raws:
+        if size_bytes + len(raw) > BATCH_MAX_BYTES:
+            batches.append([])
+            size_bytes = 0
+        batches[-1].append(raw)
+        size_bytes += len(raw)
+    return batches

@@ -137,6 +137,7 @@ class Replica:
         seed: int,
         verify_signature: VerifySignature | None = None,
         tracer: Tracer = no_trace,
+        journal_keep_bytes: int = JOURNAL_KEEP_BYTES,
     ) -> None:
         self.engine = engine
         self.status = Status(0, 0, 0, "starting")
@@ -150,6 +151,7 @@ class Replica:
         self._seed = seed
         self._verify = verify_signature or SignatureMemory()
         self._trace = tracer
+        self._journal_keep_bytes = journal_keep_bytes
         self._guard = DoubleSignGuard()
         self._sync = BlockSync()
         self._events: deque[Event] = deque()
@@ -518,7 +520,7 @@ class Replica:
 
         The last record is kept: it carries the last vote, below which the guard never goes.
         """
-        if self._records_bytes < JOURNAL_KEEP_BYTES or self._records[-1][0] > self._durable:
+        if self._records_bytes < self._journal_keep_bytes or self._records[-1][0] > self._durable:
             return
         last = self._records[-1]
         self._records = deque([last])

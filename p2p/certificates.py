@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
@@ -78,8 +78,10 @@ def verify_certificate(certificate: x509.Certificate, *, now_s: float) -> Public
     """The identity key proved by one certificate at `now_s`. Raises CertificateRefused."""
     try:
         return _verify(certificate, now_s)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
-        raise CertificateRefused("encoding", str(error)) from error
+    except CertificateRefused:
+        raise
+    except Exception as error:
+        raise unreadable(error) from error
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
@@ -88,8 +90,19 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         raise CertificateRefused("size", f"{len(der)} bytes")
     try:
         return x509.load_der_x509_certificate(der)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise CertificateRefused("encoding", str(error)) from error
+    except Exception as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> CertificateRefused:
+    """What is raised where the certificate library gives up.
+
+    Its exceptions are many and change with its versions (ValueError, InvalidVersion,
+    UnsupportedAlgorithm, DuplicateExtension, TypeError), so its callers here catch them all:
+    whatever it finds wrong with a stranger's bytes is the stranger's fault and must not look like
+    a bug of ours, which would stop the node.
+    """
+    return CertificateRefused("encoding", f"{type(error).__name__}: {error}")
 
 
 def _verify(certificate: x509.Certificate, now_s: float) -> PublicKey:

@@ -44,7 +44,7 @@ from p2p.limits import Limits
 from p2p.links import Links
 from p2p.messages import (
     QUEUE_MAX_COUNT,
-    IncomingMessages,
+    QUEUE_MIN_BYTES,
     MessageHandler,
     MessageProtocol,
     OutgoingMessages,
@@ -52,16 +52,15 @@ from p2p.messages import (
 )
 from p2p.offenders import Offenders
 from p2p.peers import Peer, PeerInfo
+from p2p.protocols import ProtocolTable
 from p2p.requests import (
     RequestHandler,
     RequestProtocol,
-    RequestServer,
     RequestWindow,
-    Serving,
     ask,
 )
-from p2p.services import IdentifyClient, IdentifyServer, PingClient, PingServer
-from p2p.status import STATUS_PROTOCOL, ConnectionClass, StatusFacts
+from p2p.services import IdentifyClient, PingClient
+from p2p.status import ConnectionClass, StatusFacts
 from p2p.stream import Stream
 from p2p.trace import (
     Listening,
@@ -118,8 +117,7 @@ class Host:
             rng=rng,
             clock=self._clock,
         )
-        self._messages: dict[str, MessageProtocol] = {}
-        self._requests: dict[str, RequestProtocol] = {}
+        self._protocols = ProtocolTable()
         self._peers: dict[str, Peer] = {}
         self._agents: dict[Connection, str] = {}
         self._dialers: dict[str, list[tuple[PersistentDialer, asyncio.Task[None]]]] = {}
@@ -218,18 +216,15 @@ class Host:
     ) -> None:
         """Registers a one-way protocol; `handler(peer_id, payload)` is called in order.
 
-        At most `queue_count` messages and `queue_bytes` (default: four of the largest) wait for
-        one peer; `overflow` says which are dropped.
+        At most `queue_count` messages and `queue_bytes` (default: four of the largest, at least
+        1 MiB) wait for one peer; `overflow` says which are dropped.
         """
-        self._check_free(protocol_id)
-        self._messages[protocol_id] = MessageProtocol(
-            protocol_id,
-            lane,
-            max_size_bytes,
-            handler,
-            queue_count,
-            4 * max_size_bytes if queue_bytes is None else queue_bytes,
-            overflow,
+        if queue_bytes is None:
+            queue_bytes = max(4 * max_size_bytes, QUEUE_MIN_BYTES)
+        self._protocols.add_messages(
+            MessageProtocol(
+                protocol_id, lane, max_size_bytes, handler, queue_count, queue_bytes, overflow
+            )
         )
 
     def add_request_protocol(
@@ -244,9 +239,8 @@ class Host:
 
         The handler may raise `p2p.errors.refuse(reason)`.
         """
-        self._check_free(protocol_id)
-        self._requests[protocol_id] = RequestProtocol(
-            protocol_id, lane, max_request_bytes, max_response_bytes, handler
+        self._protocols.add_requests(
+            RequestProtocol(protocol_id, lane, max_request_bytes, max_response_bytes, handler)
         )
 
     def on_peer_up(self, callback: PeerUpCallback) -> None:
@@ -256,11 +250,6 @@ class Host:
     def on_peer_down(self, callback: PeerDownCallback) -> None:
         """Calls `callback(peer_id, reason)` when the last link of a peer is gone."""
         self._down_callbacks.append(callback)
-
-    def _check_free(self, protocol_id: str) -> None:
-        taken = {*self._messages, *self._requests, IDENTIFY_PROTOCOL, PING_PROTOCOL}
-        if protocol_id in taken or protocol_id == STATUS_PROTOCOL:
-            raise ValueError(f"{protocol_id} is registered already")
 
     # -- peers ----------------------------------------------------------------------------------
 
@@ -349,7 +338,7 @@ class Host:
             return False
         queue = peer.queues.get(protocol_id)
         if queue is None:
-            queue = self._make_queue(peer, self._messages[protocol_id])
+            queue = self._make_queue(peer, self._protocols.messages[protocol_id])
         return queue.put(payload)
 
     def broadcast(self, protocol_id: str, payload: bytes) -> int:
@@ -361,7 +350,7 @@ class Host:
     ) -> bytes:
         """The peer's answer. Raises PeerUnavailable, RequestTimeout, RequestRefused or
         ResponseTooLarge; ValueError when the request is larger than the protocol allows."""
-        protocol = self._requests[protocol_id]
+        protocol = self._protocols.requests[protocol_id]
         if len(payload) > protocol.max_request_bytes:
             raise ValueError(f"{protocol_id}: a request of {len(payload)} bytes")
         try:
@@ -463,28 +452,16 @@ class Host:
 
     def supports(self, protocol_id: str, *, accepted: bool) -> bool:
         """Everybody may identify and ping; the rest is for Tallystick peers."""
-        if protocol_id in (IDENTIFY_PROTOCOL, PING_PROTOCOL):
-            return True
-        return accepted and (protocol_id in self._messages or protocol_id in self._requests)
+        return self._protocols.supports(protocol_id, accepted=accepted)
 
     def accept_stream(self, connection: Connection, stream: Stream) -> None:
         """Puts the protocol's handler on an inbound stream."""
-        protocol_id = stream.protocol_id
-        peer_id = connection.peer_id
-        if protocol_id == IDENTIFY_PROTOCOL:
-            stream.handler = IdentifyServer(stream, self._identification(connection))
-        elif protocol_id == PING_PROTOCOL:
-            stream.handler = PingServer()
-        elif protocol_id in self._messages:
-            protocol = self._messages[protocol_id]
-            stream.lane = protocol.lane
-            stream.handler = IncomingMessages(self, peer_id, protocol)
+        if stream.protocol_id in (IDENTIFY_PROTOCOL, PING_PROTOCOL):
+            self._protocols.serve_everybody(stream, self._identification(connection))
         else:
-            request = self._requests[protocol_id]
-            stream.lane = request.lane
-            stream.deadline_s = self._clock.monotonic_s() + self._config.limits.request_s
-            serving = self._peers[peer_id].serving.setdefault(protocol_id, Serving())
-            stream.handler = RequestServer(self, peer_id, request, serving)
+            deadline_s = self._clock.monotonic_s() + self._config.limits.request_s
+            peer = self._peers[connection.peer_id]
+            self._protocols.serve_peer(stream, peer, self, deadline_s)
 
     def peer_fault(self, connection: Connection, fault: PeerFault) -> None:
         """A secured peer broke the rules of the wire."""
@@ -519,13 +496,7 @@ class Host:
                 public_key=secp256k1_key(self._key.public_key).encode(),
                 agent=self._config.agent,
                 protocol_version=IDENTIFY_VERSION,
-                protocols=(
-                    IDENTIFY_PROTOCOL,
-                    PING_PROTOCOL,
-                    STATUS_PROTOCOL,
-                    *self._messages,
-                    *self._requests,
-                ),
+                protocols=self._protocols.ids,
                 listen_addresses=(listen,) if listen else (),
                 observed_address=tcp_multiaddr(host, int(port)) if port else b"",
             )

@@ -26,6 +26,9 @@ _JOIN_BYTES = 1024
 QUEUE_MAX_COUNT = 4096
 """Default bound of a queue: one second of small messages at 4,000/s."""
 
+QUEUE_MIN_BYTES = 1024 * 1024
+"""Least default bound in bytes: 250 bytes for each of those."""
+
 
 class Overflow(Enum):
     """What a full queue drops."""

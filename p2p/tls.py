@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from ledger.crypto import PrivateKey
-from p2p.certificates import VALIDITY_S, make_certificate, verify_certificates
+from p2p.certificates import VALIDITY_S, make_certificate, unreadable, verify_certificates
 from p2p.errors import CertificateRefused, TlsFailure
 from p2p.keys import PublicKey
 
@@ -196,10 +196,13 @@ class TlsChannel:
 
     def _presented(self) -> list[x509.Certificate]:
         """What the peer presented. OpenSSL leaves the leaf out of the chain on the server side."""
-        leaf = self._connection.get_peer_certificate(as_cryptography=True)
+        try:
+            leaf = self._connection.get_peer_certificate(as_cryptography=True)
+            chain = self._connection.get_peer_cert_chain(as_cryptography=True) or []
+        except Exception as error:
+            raise unreadable(error) from error
         if leaf is None:
             raise CertificateRefused("count", "no certificate")
-        chain = self._connection.get_peer_cert_chain(as_cryptography=True) or []
         return chain if self._dialer else [leaf, *chain]
 
 

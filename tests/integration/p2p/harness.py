@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -44,6 +44,11 @@ async def until(condition: Callable[[], Any], what: str, deadline_s: float = 10.
         await asyncio.sleep(0.002)
 
 
+async def reverse(payload: bytes) -> bytes:
+    """What a node answers unless a test sets another answer."""
+    return payload[::-1]
+
+
 class Node(AbstractAsyncContextManager["Node"]):
     """A host with one message protocol (/t/msg/1) and one request protocol (/t/req/1)."""
 
@@ -65,6 +70,7 @@ class Node(AbstractAsyncContextManager["Node"]):
     ) -> None:
         self.key = PrivateKey(number.to_bytes(32, "big"))
         self.height = 7
+        self.answer: Callable[[bytes], Awaitable[bytes]] = reverse
         self.events: list[TraceEvent] = []
         self.received: list[tuple[str, bytes]] = []
         self.votes: list[tuple[str, bytes]] = []
@@ -101,10 +107,6 @@ class Node(AbstractAsyncContextManager["Node"]):
     def classes(self, other: Node) -> tuple[str, ...]:
         return next((i.classes for i in self.host.peers() if i.peer_id == other.peer_id), ())
 
-    async def answer(self, peer_id: str, payload: bytes) -> bytes:
-        """What this node answers; tests replace it."""
-        return payload[::-1]
-
     def _on_message(self, peer_id: str, payload: bytes) -> None:
         self.received.append((peer_id, payload))
 
@@ -112,7 +114,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.votes.append((peer_id, payload))
 
     async def _on_request(self, peer_id: str, payload: bytes) -> bytes:
-        return await self.answer(peer_id, payload)
+        return await self.answer(payload)
 
     async def __aenter__(self) -> Self:
         await self.host.start()

@@ -57,24 +57,24 @@ async def test_requests_are_answered_refused_and_time_out() -> None:
         assert await a.host.request(b.peer_id, Node.REQUEST, b"abc", 5.0) == b"cba"
         assert await b.host.request(a.peer_id, Node.REQUEST, b"", 5.0) == b""
 
-        async def refusing(_peer_id: str, _payload: bytes) -> bytes:
+        async def refusing(_payload: bytes) -> bytes:
             raise refuse("not today")
 
-        b.answer = refusing  # type: ignore[method-assign]
+        b.answer = refusing
         with pytest.raises(RequestRefused) as refused:
             await a.host.request(b.peer_id, Node.REQUEST, b"abc", 5.0)
         assert refused.value.reason == "not today"
 
         cancelled = asyncio.Event()
 
-        async def hanging(_peer_id: str, _payload: bytes) -> bytes:
+        async def hanging(_payload: bytes) -> bytes:
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.set()
             raise AssertionError
 
-        b.answer = hanging  # type: ignore[method-assign]
+        b.answer = hanging
         with pytest.raises(RequestTimeout):
             await a.host.request(b.peer_id, Node.REQUEST, b"abc", 0.1)
         await asyncio.wait_for(cancelled.wait(), 5)
@@ -90,10 +90,10 @@ async def test_big_payloads_pass_with_back_pressure() -> None:
             assert a.host.send(b.peer_id, Node.MESSAGE, payload)
         answer = random.Random(6).randbytes(4 << 20)
 
-        async def answering(_peer_id: str, _payload: bytes) -> bytes:
+        async def answering(_payload: bytes) -> bytes:
             return answer
 
-        b.answer = answering  # type: ignore[method-assign]
+        b.answer = answering
         assert await a.host.request(b.peer_id, Node.REQUEST, b"big", 20.0) == answer
         await until(lambda: len(b.received) == 2, "both have arrived")
         assert [data for _, data in b.received] == [payload, payload]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from consensus.engine import Tip
 from ledger.crypto import sha256
@@ -31,6 +30,7 @@ from ledger.transactions import SignedTransaction, decode_transaction
 from ledger.verification import SignatureCache, check_stateless
 from node.application import CHECKS_PER_SLICE, LedgerApplication
 from node.network import NodeNetwork
+from rpc.ports import Committed, Pending, TransactionState
 
 # Of a transaction with a broken signature or bytes: five of them disconnect (p2p.limits).
 BAD_TRANSACTION_POINTS = 20
@@ -65,26 +65,6 @@ class TransactionRejected(TraceEvent, frozen=True):
 
     source: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class InMempool:
-    """It waits; `raw` are its wire bytes."""
-
-    transaction_id: bytes
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class InBlock:
-    """It stands in a block, at `index` from 0."""
-
-    transaction_id: bytes
-    height: int
-    index: int
-
-
-Standing = InMempool | InBlock
 
 
 class Finality:
@@ -147,7 +127,7 @@ class Admission:
         self._trace = tracer
         application.on_block(self._on_block)
 
-    async def submit(self, raws: Sequence[bytes]) -> list[Standing | TransactionRefused]:
+    async def submit(self, raws: Sequence[bytes]) -> list[TransactionState | TransactionRefused]:
         """From a client: one answer for each, in order; admitted ones are spread."""
         return await self._take_all(raws, "client", self._network.spread, None)
 
@@ -162,13 +142,13 @@ class Admission:
 
             await self._take_all(batch, "peer", None, charge)
 
-    def standing(self, transaction_id: bytes) -> Standing | None:
+    def standing(self, transaction_id: bytes) -> TransactionState | None:
         """Where a transaction is; None for unknown or dropped ones."""
         waiting = self._mempool.get(transaction_id)
         if waiting is not None:
-            return InMempool(transaction_id, waiting.raw)
+            return Pending(transaction_id, waiting.raw)
         place = self._store.transaction_place(transaction_id)
-        return None if place is None else InBlock(transaction_id, *place)
+        return None if place is None else Committed(transaction_id, *place)
 
     async def _take_all(
         self,
@@ -176,14 +156,14 @@ class Admission:
         source: str,
         spread: Callable[[Sequence[bytes]], None] | None,
         charge: Callable[[TransactionRefused], None] | None,
-    ) -> list[Standing | TransactionRefused]:
-        answers: list[Standing | TransactionRefused] = []
+    ) -> list[TransactionState | TransactionRefused]:
+        answers: list[TransactionState | TransactionRefused] = []
         admitted: list[bytes] = []
         checks = 0
         for raw in raws:
             known = self._mempool.get_by_full_hash(sha256(raw))
             if known is not None:
-                answers.append(InMempool(known.transaction_id, raw))
+                answers.append(Pending(known.transaction_id, raw))
                 continue
             try:
                 standing, count = self._take(raw)
@@ -195,7 +175,7 @@ class Admission:
                 count = 1
             else:
                 answers.append(standing)
-                if isinstance(standing, InMempool):
+                if isinstance(standing, Pending):
                     admitted.append(raw)
             checks += count
             if checks >= CHECKS_PER_SLICE:
@@ -219,7 +199,7 @@ class Admission:
             spread(admitted)
         self._application.mempool_changed()
 
-    def _take(self, raw: bytes) -> tuple[Standing, int]:
+    def _take(self, raw: bytes) -> tuple[TransactionState, int]:
         """Admit one; its standing and how many signature checks it took.
 
         Raises TransactionRefused.
@@ -242,14 +222,16 @@ class Admission:
             return place, 0
         count = self._signatures.check(signed, params, self._application.active_key)
         self._mempool.add(signed, account, next_height)
-        return InMempool(signed.transaction_id, raw), count
+        return Pending(signed.transaction_id, raw), count
 
-    def _committed(self, signed: SignedTransaction, refusal: TransactionRefused) -> InBlock | None:
+    def _committed(
+        self, signed: SignedTransaction, refusal: TransactionRefused
+    ) -> Committed | None:
         """Where the transaction stands, if its nonce is used because it is in a block itself."""
         if refusal.reason != "NONCE_TOO_LOW":
             return None
         place = self._store.transaction_place(signed.transaction_id)
-        return None if place is None else InBlock(signed.transaction_id, *place)
+        return None if place is None else Committed(signed.transaction_id, *place)
 
     def _on_block(self, _tip: Tip, included: list[SignedTransaction], _outcome: Outcome) -> None:
         for signed in included:

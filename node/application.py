@@ -71,6 +71,7 @@ from ledger.verification import SignatureCache
 from ledger.view import ReadView
 from node.chain_store import block_record, read_previous_validators, read_tip, validator_set
 from node.scores import ScoreKeeper
+from node.trace import BlockStored
 
 # Outcomes of blocks that were executed but not applied: at one height there is one per round in
 # which another block was proposed. The oldest is dropped; applying it would execute it again.
@@ -209,6 +210,11 @@ class LedgerApplication:
     def params(self) -> ChainParams:
         """The parameters in force at tip + 1."""
         return read_params(self._store)
+
+    def certified_block(self, height: int) -> tuple[bytes, bytes] | None:
+        """Encoded block and certificate of a height, for another node."""
+        block, certificate = self._store.block(height), self._store.certificate(height)
+        return None if block is None or certificate is None else (block, certificate)
 
     def encoded_block(self, height: int) -> bytes | None:
         """A stored block's bytes."""
@@ -452,6 +458,7 @@ class LedgerApplication:
             lambda address: read_account(self._store, address),
             header.height + 1,
         )
+        self._trace(_stored(header, executed))
         for callback in self._on_block:
             callback(self._tip, outcome.included, outcome)
         self._answers.on_transactions_waiting(waiting=self.mempool.waiting)
@@ -493,3 +500,14 @@ class LedgerApplication:
         self._executed[block_hash] = executed
         if len(self._executed) > OUTCOMES_KEPT:
             self._executed.popitem(last=False)
+
+
+def _stored(header: BlockHeader, executed: Executed) -> BlockStored:
+    return BlockStored(
+        height=header.height,
+        time_ms=header.time_ms,
+        transactions=len(executed.outcome.included),
+        failed=executed.outcome.failed_count,
+        size_bytes=sum(map(len, executed.block.transactions)),
+        state_root=executed.outcome.state_root,
+    )

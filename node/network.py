@@ -83,7 +83,7 @@ class BlockSource(Protocol):
         """A stored block."""
 
 
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 class NodeNetwork:
@@ -94,8 +94,8 @@ class NodeNetwork:
         self._blocks = blocks
         self._spawn = spawn
         self._replica: Replica | None = None
+        self._waiting: Callable[[], Sequence[bytes]] = tuple
         self._outbox: list[bytes] = []
-        self._outbox_bytes = 0
         self._flush_scheduled = False
         self._inbox: deque[tuple[str, list[bytes]]] = deque()
         self._inbox_bytes = 0
@@ -131,9 +131,13 @@ class NodeNetwork:
             BLOCKS, Lane.L4, 16, BLOCKS_RESPONSE_MAX_BYTES, self._answer_blocks
         )
 
-    def attach(self, replica: Replica) -> None:
-        """Name the replica that gets consensus messages and peer events."""
+    def attach(self, replica: Replica, waiting: Callable[[], Sequence[bytes]]) -> None:
+        """Name the replica that gets consensus messages and peer events.
+
+        `waiting` gives the mempool's transactions, which a peer that comes up is offered.
+        """
         self._replica = replica
+        self._waiting = waiting
         self._host.on_peer_up(self._on_peer_up)
         self._host.on_peer_down(self._on_peer_down)
 
@@ -165,11 +169,6 @@ class NodeNetwork:
         for batch in in_batches(self._outbox):
             self._host.broadcast(TRANSACTIONS, encode(batch))
         self._outbox.clear()
-
-    def offer(self, peer: str, raws: Sequence[bytes]) -> None:
-        """Send what waits here to a peer that came up and may have missed it."""
-        for batch in in_batches(raws[:OFFER_MAX_COUNT]):
-            self._host.send(peer, TRANSACTIONS, encode(batch))
 
     def _on_batch(self, peer: str, payload: bytes) -> None:
         if self._inbox_bytes + len(payload) > INBOX_MAX_BYTES:
@@ -203,6 +202,8 @@ class NodeNetwork:
     def _on_peer_up(self, peer: str) -> None:
         assert self._replica is not None
         self._replica.on_peer_up(public_key_of(peer), self._height_of(peer))
+        for batch in in_batches(self._waiting()[:OFFER_MAX_COUNT]):
+            self._host.send(peer, TRANSACTIONS, encode(batch))
 
     def _height_of(self, peer: str) -> int:
         return next((each.height for each in self._host.peers() if each.peer_id == peer), 0)

@@ -24,8 +24,10 @@ from ledger.state import (
     read_params,
     read_seeds,
 )
+from ledger.trace import Tracer, no_trace
 from ledger.view import ReadView
 from node.score_worker import Compute, Computed, Feed, frame
+from node.trace import ScoresReady
 
 # Pairs per frame while the worker is filled at start: about 100 KB, a millisecond of our time.
 FILL_SLICE_COUNT = 1_000
@@ -50,11 +52,12 @@ class ScoreWorkerFailed(Exception):
 class ScoreKeeper:
     """One worker and the folder of its score tables."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tracer: Tracer = no_trace) -> None:
         self._folder = folder
+        self._trace = tracer
         self._process: asyncio.subprocess.Process | None = None
         self._results: OrderedDict[tuple[object, ...], asyncio.Future[ScoredEpoch]] = OrderedDict()
-        self._waiting: dict[int, list[tuple[object, ...]]] = {}
+        self._waiting: dict[int, list[tuple[tuple[object, ...], float]]] = {}
         self._tables: OrderedDict[int, ScoreTable] = OrderedDict()
 
     async def start(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
@@ -93,10 +96,14 @@ class ScoreKeeper:
                 code = await self._process.wait()
                 raise ScoreWorkerFailed(f"the score worker ended with code {code}") from error
             self._tables.pop(answer.epoch, None)
-            key = self._waiting[answer.epoch].pop(0)
+            key, asked_s = self._waiting[answer.epoch].pop(0)
             future = self._results[key]
             if not future.done():
                 future.set_result(ScoredEpoch(answer.commitment, answer.seed_qualities))
+            duration_s = asyncio.get_running_loop().time() - asked_s
+            self._trace(
+                ScoresReady(answer.epoch, answer.commitment.count, round(duration_s * 1_000))
+            )
 
     async def close(self) -> None:
         """End the worker by closing its input, and wait for it."""
@@ -132,7 +139,7 @@ class ScoreKeeper:
         self._results[key] = future
         while len(self._results) > RESULTS_KEPT and next(iter(self._results.values())).done():
             self._results.popitem(last=False)
-        self._waiting.setdefault(epoch, []).append(key)
+        self._waiting.setdefault(epoch, []).append((key, asyncio.get_running_loop().time()))
         self._write(request)
         return future
 

@@ -59,6 +59,7 @@ class Outcome:
     `writes`: state key → canonical bytes, None for deleted. `receipts`: encoded, in block order.
     `included`: the block's transactions, in order; `dropped` (build mode): those that must not be
     in it. `changed_accounts`: addresses whose balance or nonce may differ now, for the mempool.
+    `failed_count`: how many receipts say that a family's rule was not met.
     """
 
     writes: dict[bytes, bytes | None]
@@ -71,6 +72,7 @@ class Outcome:
     included: list[SignedTransaction]
     dropped: list[tuple[SignedTransaction, TransactionRefused]]
     changed_accounts: tuple[bytes, ...]
+    failed_count: int
 
 
 def execute_block(
@@ -107,6 +109,7 @@ def execute_block(
         included=included,
         dropped=dropped,
         changed_accounts=context.changed_accounts(),
+        failed_count=context.failed_count,
     )
 
 
@@ -148,6 +151,7 @@ def apply_transaction(context: BlockContext, signed: SignedTransaction) -> Recei
         FAMILIES[type(transaction)].apply(context, transaction)
     except ExecutionFailed as failure:
         context.rollback()
+        context.failed_count += 1
         return Receipt(
             signed.transaction_id,
             ok=False,

@@ -84,6 +84,7 @@ class BlockContext:
         "_view",
         "chain_id",
         "epoch",
+        "failed_count",
         "height",
         "params",
         "proposer",
@@ -95,6 +96,7 @@ class BlockContext:
         self._view = view
         self._objects: dict[bytes, Any] = {}
         self._originals: dict[bytes, Any] = {}
+        self.failed_count = 0
         self._journal: list[tuple[bytes, Any]] = []
         self.params: ChainParams = read_params(view)
         self.chain_id = facts.chain_id

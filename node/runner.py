@@ -1,0 +1,273 @@
+"""The composition root: one running node, wired from every room.
+
+Order of the start: store and state tree, score worker, replica with its journal, p2p, RPC. The node
+says that it is ready (`/readyz`) only when it is up with the chain. All work runs in one TaskGroup;
+a task that dies ends the node with its reason. On a stop everything is closed in the reverse order,
+and a crash at any point loses nothing that was acknowledged: the store's batch and the journal's
+records are durable before anything depends on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from consensus.journal_file import JournalFile
+
+from consensus.driver import LoopTimers, SystemClock, sync_ticks
+from consensus.journal import JournalTag
+from consensus.pbft import PbftEngine
+from consensus.replica import Replica, SignatureMemory
+from genesis.definition import NetworkDefinition
+from ledger.mempool import Mempool, MempoolLimits
+from ledger.state import PAIR_PREFIX
+from ledger.store import LevelStore
+from ledger.verification import SignatureCache
+from node.admission import Admission, Finality, dropping_tracer
+from node.api import RunningNode
+from node.application import LedgerApplication
+from node.chain_store import begin_chain
+from node.config import Config, parse_peer_address
+from node.home import Home
+from node.keys import NodeKeys
+from node.network import NodeNetwork
+from node.scores import ScoreKeeper
+from node.telemetry import Telemetry
+from p2p.dialing import PersistentPeer
+from p2p.host import Host, HostConfig
+from p2p.status import StatusFacts
+from rpc.context import Call, Desk
+from rpc.dispatcher import Dispatcher
+from rpc.limits import RateLimiter
+from rpc.methods import all_methods
+from rpc.server import Pages, RpcServer, ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSetup:
+    """What a node is made of. `document` is the network definition's JSON text."""
+
+    home: Home
+    config: Config
+    network: NetworkDefinition
+    document: bytes
+    keys: NodeKeys
+    telemetry: Telemetry
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a started node is reached."""
+
+    rpc_url: str
+    p2p_port: int
+    node_id: str
+
+
+async def run_node(
+    setup: NodeSetup,
+    stop: asyncio.Event,
+    on_listening: Callable[[Listening], None] = lambda _: None,
+) -> None:
+    """Run until `stop` is set, or raise what ended the node (in an ExceptionGroup)."""
+    async with AsyncExitStack() as closing, asyncio.TaskGroup() as group:
+        node = await _Node.open(setup, group, closing)
+        on_listening(await node.start())
+        await stop.wait()
+        await node.stop()
+
+
+class _Node:
+    """The parts, and how they begin and end."""
+
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        replica: Replica,
+        journal: JournalFile,
+        records: tuple[bytes, ...],
+        timers: LoopTimers,
+        host: Host,
+        server: RpcServer[Call],
+        background: list[Callable[[], Coroutine[Any, Any, None]]],
+    ) -> None:
+        self._group = group
+        self._replica = replica
+        self._journal = journal
+        self._records = records
+        self._timers = timers
+        self._host = host
+        self._server = server
+        self._background = background
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(
+        cls, setup: NodeSetup, group: asyncio.TaskGroup, closing: AsyncExitStack
+    ) -> _Node:
+        """Open files, build every part, connect them."""
+        network, config, trace = setup.network, setup.config, setup.telemetry.trace
+        clock = SystemClock()
+        store = LevelStore(str(setup.home.data / "ledger"), network.genesis_hash)
+        closing.callback(store.close)
+        tree = begin_chain(store, network)
+        store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        closing.callback(store_thread.shutdown)
+        finality = Finality()
+        mempool = Mempool(_limits(config), dropping_tracer(finality, trace))
+        signatures = SignatureCache(network.genesis_hash)
+        scores = ScoreKeeper(setup.home.data / "scores", trace)
+        closing.push_async_callback(scores.close)
+        await scores.start(store.state_items(PAIR_PREFIX))
+        consensus_key = None if setup.keys.consensus is None else setup.keys.consensus.public_key
+        remembered = SignatureMemory()
+        application = LedgerApplication(
+            network=network,
+            store=store,
+            tree=tree,
+            mempool=mempool,
+            signatures=signatures,
+            scores=scores,
+            clock=clock,
+            operator=_operator_of(network, consensus_key),
+            spawn=group.create_task,
+            store_thread=store_thread,
+            verify_signature=remembered,
+            tracer=trace,
+        )
+        host = Host(
+            _host_config(config, setup.version),
+            setup.keys.node,
+            lambda: StatusFacts(network.chain_id, network.genesis_hash, application.tip.height),
+            rng=secrets.SystemRandom(),
+            trace=trace,
+        )
+        carrier = NodeNetwork(host, application, group.create_task)
+        admission = Admission(application, store, mempool, signatures, carrier, finality, trace)
+        journal, records = JournalFile.open(
+            setup.home.data / "journal", JournalTag("pbft", network.genesis_hash)
+        )
+        closing.callback(journal.close)
+        engine = PbftEngine()
+        timers = LoopTimers(lambda timer_id: replica.on_timer(timer_id))
+        replica = Replica(
+            engine=engine,
+            chain=network.identity,
+            application=application,
+            transport=carrier,
+            journal=journal,
+            timers=timers,
+            clock=clock,
+            signer=setup.keys.consensus,
+            seed=secrets.randbits(32),
+            verify_signature=remembered,
+            tracer=trace,
+        )
+        api = RunningNode(
+            network=network,
+            document=setup.document,
+            version=setup.version,
+            application=application,
+            store=store,
+            mempool=mempool,
+            admission=admission,
+            finality=finality,
+            scores=scores,
+            replica=replica,
+            host=host,
+            clock=clock,
+            own_consensus_key=consensus_key,
+        )
+        carrier.attach(replica, lambda: [each.raw for each in mempool.transactions()])
+        application.attach(replica)
+        server = _server(setup, api)
+        _watch(setup.telemetry, mempool)
+        background = [
+            scores.run,
+            admission.take_from_peers,
+            host.wait,
+            lambda: sync_ticks(replica.on_sync_tick),
+        ]
+        return cls(group, replica, journal, records, timers, host, server, background)
+
+    async def start(self) -> Listening:
+        """Begin to work; where to reach the node."""
+        self._journal.start(self._replica.on_durable)
+        for work in self._background[:2]:
+            self._tasks.append(self._group.create_task(work()))
+        await self._host.start()
+        for work in self._background[2:]:
+            self._tasks.append(self._group.create_task(work()))
+        self._replica.start(self._records)
+        await self._server.start()
+        return Listening(self._server.url, self._host.listen_port, self._host.peer_id)
+
+    async def stop(self) -> None:
+        """Stop asking and answering, then working."""
+        await self._server.stop()
+        self._timers.cancel_all()
+        for task in self._tasks:
+            task.cancel()
+        await self._host.close()
+
+
+def _limits(config: Config) -> MempoolLimits:
+    section = config.mempool
+    return MempoolLimits(section.max_txs, section.max_bytes, section.max_per_sender)
+
+
+def _operator_of(network: NetworkDefinition, consensus_key: bytes | None) -> bytes | None:
+    if consensus_key is None:
+        return None
+    index = network.validators.index_of_consensus_key.get(consensus_key)
+    return None if index is None else network.validators[index].operator
+
+
+def _host_config(config: Config, version: str) -> HostConfig:
+    peers = []
+    for text in config.p2p.persistent_peers:
+        address = parse_peer_address(text)
+        peers.append(PersistentPeer(address.peer_id, address.host, address.port))
+    return HostConfig(
+        listen_host=config.p2p.host,
+        listen_port=config.p2p.port,
+        persistent_peers=tuple(peers),
+        agent=f"tally/{version}",
+    )
+
+
+def _server(setup: NodeSetup, api: RunningNode) -> RpcServer[Call]:
+    log = setup.telemetry.log
+
+    def failed(method: str, error: Exception) -> None:
+        log.error("an RPC method failed", method=method, exc_info=error)
+
+    desk = Desk(api, limiter=RateLimiter(), monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
+    section = setup.config.rpc
+    return RpcServer(
+        ServerSettings(
+            host=section.host,
+            port=section.port,
+            unix_path=setup.home.admin_socket,
+            allowed_hosts=frozenset(section.allowed_hosts),
+            allowed_origins=frozenset(section.allowed_origins),
+        ),
+        Dispatcher(all_methods(), on_failure=failed),
+        desk.context,
+        Pages(
+            not_ready=lambda: api.sync_status().not_ready,
+            metrics=setup.telemetry.metrics_text if setup.config.metrics.enabled else bytes,
+        ),
+    )
+
+
+def _watch(telemetry: Telemetry, mempool: Mempool) -> None:
+    telemetry.watch("tally_mempool_transactions", "Transactions waiting", lambda: len(mempool))
+    telemetry.watch("tally_mempool_bytes", "Their bytes", lambda: mempool.size_bytes)

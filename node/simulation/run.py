@@ -1,0 +1,146 @@
+"""One run: a safety phase in which everything breaks, then a liveness phase in which it must go on.
+
+Liveness is only promised to a quorum that runs and reaches each other. So at the end of the safety
+phase a part of the machines, as many as the fault tolerance of the validator sets allows, goes down
+for good, everything else is healed, and then
+
+1. every healed machine must commit PROGRESS_HEIGHTS new blocks within PROGRESS_BOUND_MS, and
+2. a number of transactions submitted after that must be acknowledged within INCLUSION_BOUND_MS.
+
+The order of the phases, and that the first bars nothing, is that of TigerBeetle's simulator.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+import msgspec
+
+from node.simulation.faults import FAULT_KINDS, AnyFault, draw_plan
+from node.simulation.injection import heal, schedule_plan
+from node.simulation.invariants import Violation
+from node.simulation.machine import Machine, Parts
+from node.simulation.randomness import stream
+from node.simulation.schedule import MS, EventStorm
+from node.simulation.setup import Setup, draw_setup, faulty_is_tolerable
+from node.simulation.world import World
+
+PROGRESS_HEIGHTS = 2
+PROGRESS_BOUND_MS = 20_000
+INCLUSION_COUNT = 3
+INCLUSION_BOUND_MS = 20_000
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a run. `violation` is None, or (invariant, detail)."""
+
+    setup: Setup
+    plan: tuple[AnyFault, ...]
+    violation: tuple[str, str] | None
+    events: int
+    height: int
+    acknowledged: int
+    healed_in_ms: int
+    trace_hash: str
+    trace: tuple[str, ...]
+
+
+def draw_run(
+    seed: int, *, validators: int | None = None, kinds: tuple[str, ...] = FAULT_KINDS
+) -> tuple[Setup, tuple[AnyFault, ...]]:
+    """Setup and plan of a seed."""
+    setup = draw_setup(stream(seed, "setup"), seed=seed, validators=validators, kinds=kinds)
+    twins = sum(behaviour == "twins" for _, behaviour in setup.byzantine)
+    plan = draw_plan(
+        stream(seed, "plan"),
+        machines=setup.validators + twins,
+        lasting_ms=setup.safety_ms,
+        kinds=kinds,
+    )
+    return setup, plan
+
+
+def run(setup: Setup, plan: tuple[AnyFault, ...], parts: Parts) -> Outcome:
+    """Run it. Never raises for what production code does: that is the outcome's violation."""
+    world = World(setup, parts)
+    violation: tuple[str, str] | None = None
+    healed_in_ms = 0
+    try:
+        world.begin()
+        schedule_plan(world, plan)
+        world.schedule.run_until(setup.safety_ms * MS)
+        healed_in_ms = _liveness_phase(world)
+        for machine in world.honest:
+            world.observer.check_chain(machine)
+    except Violation as error:
+        violation = (error.invariant, error.detail)
+    except EventStorm as error:
+        violation = ("no-storm", str(error))
+    except Exception as error:  # noqa: BLE001 - whatever production code raises is the finding
+        frames = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{each.name}:{each.lineno}" for each in reversed(frames))
+        violation = ("no-crash", f"{type(error).__name__}: {error} ({where})")
+    return Outcome(
+        setup=setup,
+        plan=plan,
+        violation=violation,
+        events=world.schedule.events,
+        height=world.observer.height,
+        acknowledged=len(world.observer.acknowledged),
+        healed_in_ms=healed_in_ms,
+        trace_hash=world.log.digest(),
+        trace=tuple(world.log.lines()) if violation else (),
+    )
+
+
+def _choose_down(world: World) -> set[int]:
+    """Machines that stay off: with the Byzantine ones, less than a third of the power."""
+    draw = world.stream("down")
+    setup = world.setup
+    faulty = {validator for validator, _ in setup.byzantine}
+    down: set[int] = set()
+    if faulty and draw.random() < 0.5:
+        down = {each.number for each in world.machines if not each.honest}
+    if draw.random() < 0.6:
+        order = list(world.honest)
+        draw.shuffle(order)
+        for machine in order:
+            if faulty_is_tolerable(setup.powers, faulty | {machine.validator}):
+                faulty.add(machine.validator)
+                down.add(machine.number)
+    return down
+
+
+def _liveness_phase(world: World) -> int:
+    """How long the healed machines took to make progress, ms. Raises Violation."""
+    down = _choose_down(world)
+    heal(world, down)
+    healed = [each for each in world.honest if each.number not in down]
+    world.clients.machines = healed
+    schedule = world.schedule
+    healed_us = schedule.now_us
+    target = world.observer.height + PROGRESS_HEIGHTS
+
+    def have_progressed() -> bool:
+        return all(each.store.tip.height >= target for each in healed)
+
+    if not schedule.run_until(healed_us + PROGRESS_BOUND_MS * MS, have_progressed):
+        raise Violation("progress", _describe(healed, target))
+    progressed_us = schedule.now_us
+    wanted = world.clients.acknowledged + INCLUSION_COUNT
+
+    def have_included() -> bool:
+        return world.clients.acknowledged >= wanted
+
+    if not schedule.run_until(progressed_us + INCLUSION_BOUND_MS * MS, have_included):
+        raise Violation("inclusion", f"{world.clients.acknowledged} of {wanted} transactions")
+    return (progressed_us - healed_us) // MS
+
+
+def _describe(healed: list[Machine], target: int) -> str:
+    states = []
+    for machine in healed:
+        status = machine.process.replica.status if machine.process else None
+        place = f"round {status.round} {status.phase}" if status else "not running"
+        states.append(f"m{machine.number} has height {machine.store.tip.height}, {place}")
+    return f"not all reached height {target}: " + "; ".join(states)

@@ -21,9 +21,10 @@ the rest:
 so that splitting a payment into small ones never lowers the cut. The validators' share goes to the
 proposer of the block.
 
-The payer's signature alone pays. Positive points need both parties' (`cosigned`); a rating is
-allowed only of what the payee submitted itself (`ratable`), since a payer could otherwise force a
-payment on a stranger in order to complain about it.
+The payer's signature alone pays. Positive points need both parties' (`cosigned`), and so does being
+rated: a payer could otherwise force a payment on a stranger in order to complain about it. It does
+not matter which of the two submits. If only what the payee submitted could be rated, a payee that
+leaves the submitting to its payers would collect points that nobody can blame it for.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def check_registered(context: BlockContext, settle: Settle) -> None:
 def advance_pair(context: BlockContext, settle: Settle) -> int:
     """Let the pair stand at the new receipt; what it adds, µT > 0. Raises ExecutionFailed."""
     before = context.pair(settle.payer, settle.payee, settle.service)
+    cosigned = bool(settle.counterparty_signature)
     try:
         after = settle_edge(
             before,
@@ -102,8 +104,8 @@ def advance_pair(context: BlockContext, settle: Settle) -> int:
             seq=settle.seq,
             cum_units=settle.cum_units,
             cum_paid=settle.cum_paid,
-            cosigned=bool(settle.counterparty_signature),
-            ratable=settle.sender == settle.payee,
+            cosigned=cosigned,
+            ratable=cosigned,
             p_min=context.params.reputation_p_min,
         )
     except EdgeRefused as refused:

@@ -57,7 +57,7 @@ def is_public_key(public_key: bytes) -> bool:
 
 
 def verify(public_key: bytes, digest: bytes, signature: bytes) -> bool:
-    """Whether `signature` (64 bytes, low-S) signs `digest` (32 bytes) under `public_key` (33 bytes).
+    """Whether `signature` (64 bytes, low-S) signs `digest` (32 bytes) by `public_key` (33 bytes).
 
     Bytes of the wrong length or form are simply not a signature: False, never an exception.
     """
@@ -73,7 +73,7 @@ def verify(public_key: bytes, digest: bytes, signature: bytes) -> bool:
 
 
 class PrivateKey:
-    """A secp256k1 private key of 32 bytes. Raises InvalidKey for 0 and for values past the order."""
+    """A secp256k1 private key, 32 bytes. Raises InvalidKey for 0 and values past the order."""
 
     __slots__ = ("_key", "public_key")
 

@@ -1,7 +1,7 @@
 """Domain separation: what each hash and signature is about, so that none can pass for another.
 
-A signed digest is SHA-256(tag ‖ genesis hash ‖ parts). The tag is 16 bytes (ASCII, zero padded), the
-genesis hash 32 bytes, so the parts begin at a fixed place; a part is either fixed-size or the
+A signed digest is SHA-256(tag ‖ genesis hash ‖ parts). The tag is 16 bytes (ASCII, zero padded),
+the genesis hash 32 bytes, so the parts begin at a fixed place; a part is either fixed-size or the
 canonical encoding of one value, which delimits itself. The protocol version is in the tag.
 Plain hashes of structures (block, certificate, validator set) use SHA-256(tag ‖ bytes).
 """

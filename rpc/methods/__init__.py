@@ -1,0 +1,15 @@
+"""The methods, a module for each namespace and a line for each module."""
+
+from __future__ import annotations
+
+from rpc.context import Call
+from rpc.methods import account, chain, consensus, mempool, net, reputation, system, tx, validator
+from rpc.registry import Method, Registry
+
+NAMESPACES = (account, chain, consensus, mempool, net, reputation, system, tx, validator)
+
+
+def all_methods() -> Registry[Call]:
+    """Every method this program knows."""
+    methods: list[Method[Call]] = [each for namespace in NAMESPACES for each in namespace.METHODS]
+    return Registry(methods)

@@ -1,0 +1,213 @@
+"""What the methods need from the node, as one Protocol owned by this room; node/ implements it.
+
+Everything synchronous answers from memory or with one short read, and describes one moment: between
+two awaits of a method, `tip`, `state` and `prove` speak of the same height. Heights beyond the tip,
+below `earliest_height` and unknown hashes are None, never exceptions. Exceptions from here are the
+node's failures (StorageError).
+
+Left out on purpose: JSON, names of parameters, cursors and limits (this room's business);
+signature checks, mempool rules and slicing of work (the node's); operator's commands (admin_* gets
+a port of its own); historical state (only the tip's state can be read and proved).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ledger.reasons import TransactionRefused
+from ledger.reputation.score_tree import ScoreTable
+from ledger.state_proof import StateProof
+from ledger.transactions import ChainIdentity
+from ledger.validators import ValidatorSet
+from ledger.view import ReadView
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The last applied block. Height 0 is the network definition: its hash, its time."""
+
+    height: int
+    block_hash: bytes
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A transaction that waits in the mempool. `raw` are its wire bytes."""
+
+    transaction_id: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A transaction in a block: `index` counts from 0 within the block at `height`."""
+
+    transaction_id: bytes
+    height: int
+    index: int
+
+
+TransactionState = Pending | Committed
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """`target_height` is the height peers report while the node is behind, else None.
+
+    `not_ready` says in words why the node should not be asked, or is None.
+    """
+
+    target_height: int | None
+    not_ready: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsensusStatus:
+    """The round as the engine shows it, and what the engine is (capabilities as data).
+
+    `leader` is the operator's address. `own_index` is None for an observer.
+    """
+
+    mode: str
+    tolerates: str
+    quorum: str
+    height: int
+    round: int
+    phase: str
+    leader: bytes | None
+    own_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One connected peer. `node_key` has 33 bytes; `validator` is its operator, or None."""
+
+    node_key: bytes
+    address: str
+    outbound: bool
+    connected_ms: int
+    round_trip_ms: int | None
+    validator: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class MempoolStatus:
+    """How full the mempool is, with its limits, and the least fee that gets in when it is full."""
+
+    count: int
+    size_bytes: int
+    limit_count: int
+    limit_bytes: int
+    floor_fee: int
+
+
+class NodeApi(Protocol):
+    """One running node."""
+
+    @property
+    def chain(self) -> ChainIdentity:
+        """Which chain this is."""
+
+    @property
+    def version(self) -> str:
+        """The program's version."""
+
+    def genesis_document(self) -> bytes:
+        """The network definition as JSON text."""
+
+    def now_ms(self) -> int:
+        """Wall time, ms since the Unix epoch."""
+
+    def sync_status(self) -> SyncStatus:
+        """Whether the node is up with the chain."""
+
+    # transactions
+
+    async def submit(self, raws: Sequence[bytes]) -> list[TransactionState | TransactionRefused]:
+        """Check and take in wire bytes, in order; one answer for each, in the same order.
+
+        A known transaction answers with its present state. Nothing is raised for bad bytes.
+        """
+
+    async def wait_final(self, transaction_ids: Sequence[bytes]) -> None:
+        """Returns when none of these waits any more: each is in a block, or was dropped.
+
+        Cancelled by the caller at its deadline; the node then forgets the wait.
+        """
+
+    def transaction_state(self, transaction_id: bytes) -> TransactionState | None:
+        """Where a transaction is; None for one that is unknown, dropped or pruned."""
+
+    def next_nonce(self, address: bytes) -> int:
+        """The first nonce that neither the state nor a waiting transaction has used."""
+
+    def account_transactions(
+        self, address: bytes, after: tuple[int, int] | None, limit: int, *, ascending: bool
+    ) -> Sequence[tuple[int, int]]:
+        """(height, index) of committed transactions that touch an account, behind `after`."""
+
+    # blocks
+
+    def tip(self) -> Tip:
+        """The last applied block."""
+
+    def earliest_height(self) -> int:
+        """The lowest height whose block is kept; 1 unless pruned. 1 also on an empty chain."""
+
+    def height_of(self, block_hash: bytes) -> int | None:
+        """The height of a block hash."""
+
+    def header(self, height: int) -> bytes | None:
+        """An encoded header."""
+
+    def block(self, height: int) -> bytes | None:
+        """A whole encoded block."""
+
+    def transaction_count(self, height: int) -> int | None:
+        """How many transactions a block has."""
+
+    def transaction(self, height: int, index: int) -> bytes | None:
+        """The wire bytes of one transaction."""
+
+    def receipt(self, height: int, index: int) -> bytes | None:
+        """The encoded execution receipt of one transaction."""
+
+    def receipts(self, height: int) -> Sequence[bytes] | None:
+        """The encoded execution receipts of a block, in block order."""
+
+    def certificate(self, height: int) -> bytes | None:
+        """The encoded commit certificate of a block."""
+
+    def validator_set(self, validators_hash: bytes) -> ValidatorSet | None:
+        """Any set that ever was in force, by its hash."""
+
+    def validator_changes(self, after_height: int, limit: int) -> Sequence[int]:
+        """Heights > `after_height` whose header names another set for the next height, ascending.
+
+        These headers, their certificates and the sets are kept for ever, pruned or not.
+        """
+
+    # state at the tip
+
+    def state(self) -> ReadView:
+        """The state after the tip's block."""
+
+    def prove(self, keys: Sequence[bytes]) -> list[StateProof]:
+        """Proofs of presence or absence under the tip's state root."""
+
+    def score_table(self, epoch: int) -> ScoreTable | None:
+        """The score table of a closed epoch, None where it is not held."""
+
+    # the node itself
+
+    def consensus(self) -> ConsensusStatus:
+        """The round."""
+
+    def peers(self) -> Sequence[PeerStatus]:
+        """Connected peers; the node bounds their number."""
+
+    def mempool(self) -> MempoolStatus:
+        """The mempool."""

@@ -438,8 +438,8 @@ class Engine(Protocol):
     def signatures_of(self, message: Any) -> list[tuple[int, bytes, bytes]]:
         """The (validator index, digest, signature) triples that the driver must check in `message`.
 
-        Asked only where `wants` said NOW. Certificates inside count with their signatures; what the
-        engine has seen checked before is left out. Raises consensus.errors.InvalidMessage for a
-        message that breaks a rule whoever signed it: an index out of range, a certificate with too
-        little power, a choice that does not follow from its justification.
+        Asked only where `wants` said NOW. Certificates inside count with all their signatures.
+        Raises consensus.errors.InvalidMessage for a message that breaks a rule whoever signed it:
+        an index out of range, a certificate with too little power, a choice that does not follow
+        from its justification.
         """

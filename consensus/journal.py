@@ -119,14 +119,14 @@ class Scan:
 def scan(content: bytes, tag: JournalTag) -> Scan:
     """Read a journal. Raises WrongJournal or JournalDamaged, see the module."""
     header = tag.header()
-    if len(content) < HEADER_BYTES:
-        if not header.startswith(content.rstrip(b"\0")):
+    # Everything behind this is zero; what reaches past it was not written to its end.
+    written_bytes = len(content.rstrip(b"\0"))
+    if written_bytes < HEADER_BYTES:
+        if not header.startswith(content[:written_bytes]):
             raise JournalDamaged(0, f"{len(content)} bytes that begin no journal")
         return Scan((), 0, len(content), FrameChain.behind_header(tag).checksum)
     _check_header(content[:HEADER_BYTES], tag)
     view = memoryview(content)
-    # Everything from here on is zero; a frame that reaches past it was not written to its end.
-    written_bytes = len(content.rstrip(b"\0"))
     records: list[bytes] = []
     offset = HEADER_BYTES
     checksum = FrameChain.behind_header(tag).checksum

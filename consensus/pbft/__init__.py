@@ -1,0 +1,1 @@
+"""Practical Byzantine fault tolerance, block by block; the theory stands in engine.py."""

@@ -1,0 +1,270 @@
+"""The normal case: note what was voted, and the rules PREPARE, COMMIT and decide.
+
+`note_*` enter facts; the rules look at facts and may be asked at any time, in any order, any number
+of times. Nothing depends on the order in which messages came, save that of two contradicting votes
+the first is kept and both are evidence.
+"""
+
+from __future__ import annotations
+
+from consensus.engine import Commit, Evidence, PeerFault, Proposal, Received, Validate
+from consensus.pbft.casting import cast
+from consensus.pbft.justification import make_prepared
+from consensus.pbft.messages import (
+    MODE,
+    UNSIGNED,
+    CommitVote,
+    Prepare,
+    PrePrepare,
+    SignedMessage,
+    ViewChange,
+    view_change_vote,
+)
+from consensus.pbft.round_change import enter_round, stop_round_timer
+from consensus.pbft.state import Claimed, Core
+from consensus.pbft.votes import Entry
+from ledger.certificate import (
+    VOTE_COMMIT,
+    VOTE_PREPARE,
+    Vote,
+    make_certificate,
+)
+
+# ---- facts --------------------------------------------------------------------------------------
+
+
+def note(core: Core, message: SignedMessage) -> None:
+    """Enter a valid signed message of this height, a peer's or an own durable one."""
+    core.h.watch.see(message.validator, message.round)
+    match message:
+        case PrePrepare():
+            _note_pre_prepare(core, message)
+        case Prepare():
+            book = core.h.prepares
+            known = book.add(
+                message.validator, message.round, message.block_hash, message.signature
+            )
+            _accuse(core, "prepare", message, known)
+        case CommitVote():
+            book = core.h.commits
+            known = book.add(
+                message.validator, message.round, message.block_hash, message.signature
+            )
+            _accuse(core, "commit", message, known)
+            _check_amnesia(core, message.validator)
+        case ViewChange():
+            _note_view_change(core, message)
+
+
+def _note_pre_prepare(core: Core, message: PrePrepare) -> None:
+    known = core.h.pre_prepares.add(
+        message.validator, message.round, message.block_hash, message.signature
+    )
+    _accuse(core, "pre_prepare", message, known)
+    for claim in message.claims:
+        core.h.watch.see(claim.validator, message.round)
+        core.h.view_changes.add(
+            claim.validator,
+            message.round,
+            (claim.prepared_round, claim.prepared_hash),
+            claim.signature,
+        )
+
+
+def _note_view_change(core: Core, message: ViewChange) -> None:
+    h = core.h
+    claimed = (message.prepared_round, message.prepared_hash)
+    known = h.view_changes.add(message.validator, message.round, claimed, message.signature)
+    if known is not None:
+        first = _view_change(core, known)
+        vote = message.vote(core.chain_id)
+        _give_evidence(core, message.validator, "view_change", first, (vote, message.signature))
+        return
+    entries = h.view_changes.entries(message.validator)
+    if entries and entries[0].round == message.round:
+        h.proofs[message.validator] = message
+    _check_amnesia(core, message.validator)
+
+
+def _accuse(
+    core: Core,
+    kind: str,
+    message: PrePrepare | Prepare | CommitVote,
+    known: Entry[bytes] | None,
+) -> None:
+    if known is None:
+        return
+    vote = message.vote(core.chain_id)
+    first = Vote(core.chain_id, MODE, vote.type, core.height, known.round, known.content)
+    _give_evidence(
+        core, message.validator, kind, (first, known.signature), (vote, message.signature)
+    )
+
+
+def _check_amnesia(core: Core, validator: int) -> None:
+    """A VIEW-CHANGE that forgets what its signer committed: no correct validator casts both."""
+    h = core.h
+    for change in h.view_changes.entries(validator):
+        for commit in h.commits.entries(validator):
+            if change.content[0] < commit.round < change.round:
+                vote = Vote(
+                    core.chain_id, MODE, VOTE_COMMIT, core.height, commit.round, commit.content
+                )
+                _give_evidence(
+                    core,
+                    validator,
+                    "amnesia",
+                    (vote, commit.signature),
+                    _view_change(core, change),
+                )
+
+
+def _view_change(core: Core, entry: Entry[Claimed]) -> tuple[Vote, bytes]:
+    vote = view_change_vote(core.chain_id, core.height, entry.round, *entry.content)
+    return vote, entry.signature
+
+
+def _give_evidence(
+    core: Core,
+    validator: int,
+    kind: str,
+    first: tuple[Vote, bytes],
+    second: tuple[Vote, bytes],
+) -> None:
+    """Once per validator and kind and height: one proof is enough."""
+    if (validator, kind) not in core.h.accused:
+        core.h.accused.add((validator, kind))
+        core.effects.append(Evidence(validator, kind, first, second))
+
+
+# ---- a proposal arrives -------------------------------------------------------------------------
+
+
+def receive_pre_prepare(core: Core, message: PrePrepare, event: Received) -> None:
+    """A justified PRE-PREPARE from the leader of its round, which is this one or a later one."""
+    if not is_block_of(core, message.block_hash, event.proposal):
+        core.effects.append(PeerFault(event.peer, "block"))
+        return
+    assert event.proposal is not None
+    h = core.h
+    note(core, message)
+    if message.round > h.round:
+        enter_round(core, message.round, announce=False)
+    if h.accepted is None:
+        h.accepted = message.block_hash
+        h.accepted_fresh = message.prepared is None
+    if h.accepted == message.block_hash:
+        h.proposals[message.block_hash] = event.proposal
+
+
+def is_block_of(core: Core, block_hash: bytes, proposal: Proposal | None) -> bool:
+    """Whether a decoded block is the one named, and would follow the tip."""
+    return (
+        proposal is not None
+        and proposal.block_hash == block_hash
+        and proposal.header.height == core.height
+        and proposal.header.parent_hash == core.tip.block_hash
+    )
+
+
+# ---- rules --------------------------------------------------------------------------------------
+
+
+def decide(core: Core) -> bool:
+    """Rule: a quorum of COMMITs for one block in one round decides, whatever round we are in."""
+    h = core.h
+    if h.decided is None:
+        found = h.commits.any_quorum()
+        if found is None:
+            return False
+        round_, block_hash = found
+        h.decided = make_certificate(
+            mode=MODE,
+            chain_id=core.chain_id,
+            height=core.height,
+            round=round_,
+            block_hash=block_hash,
+            validators=core.validators,
+            signatures=h.commits.voters(round_, block_hash),
+        )
+    proposal = h.proposals.get(h.decided.block_hash)
+    if proposal is None or h.committed:
+        return False
+    h.committed = True
+    stop_round_timer(core)
+    core.effects.append(Commit(proposal, h.decided))
+    return True
+
+
+def judge(core: Core) -> bool:
+    """Rule: have the application execute what we may come to vote for, once."""
+    h = core.h
+    for block_hash in (h.accepted, h.prepares.quorum_in(h.round)):
+        proposal = h.proposals.get(block_hash) if block_hash is not None else None
+        if (
+            block_hash is None
+            or proposal is None
+            or block_hash in h.verdicts
+            or block_hash in h.validating
+        ):
+            continue
+        h.validating.add(block_hash)
+        fresh = block_hash == h.accepted and h.accepted_fresh
+        core.effects.append(Validate(proposal, fresh))
+        return True
+    return False
+
+
+def prepare(core: Core) -> bool:
+    """Rule: PREPARE the block proposed in this round when it is valid."""
+    h = core.h
+    if core.own_index is None or h.accepted is None or not h.verdicts.get(h.accepted):
+        return False
+    if core.own_vote(VOTE_PREPARE) is not None or core.own_vote(VOTE_COMMIT) is not None:
+        return False
+    cast(core, Prepare(core.height, core.own_index, h.round, h.accepted, UNSIGNED))
+    return True
+
+
+def commit(core: Core) -> bool:
+    """Rule: COMMIT a block that a quorum prepared in this round, when it is valid.
+
+    From here on this validator claims it in every VIEW-CHANGE, until one of a later round.
+    """
+    h = core.h
+    block_hash = h.prepares.quorum_in(h.round)
+    if block_hash is None or core.own_vote(VOTE_COMMIT) is not None:
+        return False
+    if core.own_index is None or not h.verdicts.get(block_hash):
+        return False
+    h.prepared = make_prepared(
+        core.validators, h.round, block_hash, h.prepares.voters(h.round, block_hash)
+    )
+    cast(core, CommitVote(core.height, core.own_index, h.round, block_hash, UNSIGNED))
+    return True
+
+
+def forget_blocks(core: Core) -> None:
+    """Drop the blocks that no fact refers to any more: at most four stay."""
+    h = core.h
+    in_use = {h.accepted, h.requested, h.prepares.quorum_in(h.round)}
+    if h.prepared is not None:
+        in_use.add(h.prepared.block_hash)
+    if h.decided is not None:
+        in_use.add(h.decided.block_hash)
+    for block_hash in [each for each in h.proposals if each not in in_use]:
+        del h.proposals[block_hash]
+        h.verdicts.pop(block_hash, None)
+        h.validating.discard(block_hash)
+
+
+def phase(core: Core) -> str:
+    """One word for people."""
+    h = core.h
+    if h.decided is not None:
+        return "decided"
+    if core.own_vote(VOTE_COMMIT) is not None:
+        return "committing"
+    if h.accepted is not None:
+        return "preparing"
+    return "waiting" if h.round == 0 else "changing"

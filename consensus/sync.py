@@ -27,6 +27,10 @@ REQUEST_DEADLINE_MS = 5_000
 PEER_RETRY_MS = 1_000
 PEER_RETRY_MAX_MS = 60_000
 
+# A node that is one block behind is usually about to commit that block itself; only when it has not
+# moved for this long does it ask for the bytes.
+ONE_BEHIND_GRACE_MS = 1_000
+
 # What one answer may carry: a few full blocks, so that memory stays small and progress visible.
 ANSWER_MAX_BLOCKS = 128
 ANSWER_MAX_BYTES = 8 << 20
@@ -56,6 +60,8 @@ class BlockSync:
         self._claims: dict[bytes, int] = {}
         self._set_aside_until: dict[bytes, int] = {}
         self._failures: dict[bytes, int] = {}
+        self._height = -1
+        self._height_since_ms = 0
         self._request: Ask | None = None
         self._deadline_ms = 0
         self._next_request_id = 1
@@ -98,13 +104,16 @@ class BlockSync:
             if now_ms < self._deadline_ms:
                 return None
             self.fail(self._request.node_key, now_ms)
+        if own_height != self._height:
+            self._height, self._height_since_ms = own_height, now_ms
+        may_commit_itself = now_ms - self._height_since_ms < ONE_BEHIND_GRACE_MS
         best: tuple[int, bytes] | None = None
         for node_key, height in self._claims.items():
             if height <= own_height or self._set_aside_until.get(node_key, 0) > now_ms:
                 continue
             if best is None or (height, node_key) > best:
                 best = (height, node_key)
-        if best is None:
+        if best is None or (may_commit_itself and best[0] == own_height + 1):
             return None
         self._request = Ask(best[1], self._next_request_id, own_height + 1)
         self._next_request_id += 1

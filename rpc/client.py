@@ -298,7 +298,9 @@ class RpcClient:
         patience_s = (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
         try:
             async with asyncio.timeout(patience_s):
-                async with self._opened().post(self.url, data=body) as response:
+                async with self._opened().post(
+                    self.url, data=body, allow_redirects=False
+                ) as response:
                     raw = await self._read_bounded(method, response)
         except TimeoutError:
             raise AnswerTimeout(self.url, method, f"no answer within {patience_s:g} s") from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from rpc.context import Call
 from rpc.methods import account, chain, consensus, mempool, net, reputation, system, tx, validator
+from rpc.openrpc import with_discovery
 from rpc.registry import Method, Registry
 
 NAMESPACES = (account, chain, consensus, mempool, net, reputation, system, tx, validator)
 
 
 def all_methods() -> Registry[Call]:
-    """Every method this program knows."""
+    """Every method this program knows, rpc.discover among them."""
     methods: list[Method[Call]] = [each for namespace in NAMESPACES for each in namespace.METHODS]
-    return Registry(methods)
+    return with_discovery(methods)

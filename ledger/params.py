@@ -172,6 +172,12 @@ class ChainParams(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
                 "must be at most half of epoch_ms",
             ),
             (
+                "register_work_n",
+                self.register_work_n,
+                self.register_work_n.bit_count() == 1,
+                "must be a power of two (RFC 7914)",
+            ),
+            (
                 "unbonding_epochs",
                 self.unbonding_epochs,
                 self.unbonding_epochs > self.evidence_epochs > self.dispute_epochs,

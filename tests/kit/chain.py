@@ -72,7 +72,7 @@ class SmallChain:
 
     def __post_init__(self) -> None:
         self.validators = make_validators()
-        self.proposer = self.validators[0].operator
+        self.proposer = address_of("val-0")
         writes = genesis_writes(
             params=self.params,
             validators=self.validators,

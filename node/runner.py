@@ -10,6 +10,7 @@ records are durable before anything depends on them.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable, Coroutine
@@ -18,11 +19,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from consensus.journal_file import JournalFile
-
 from consensus.driver import LoopTimers, SystemClock, sync_ticks
 from consensus.journal import JournalTag
-from consensus.pbft import PbftEngine
+from consensus.journal_file import JournalFile
+from consensus.pbft.engine import PbftEngine
 from consensus.replica import Replica, SignatureMemory
 from genesis.definition import NetworkDefinition
 from ledger.mempool import Mempool, MempoolLimits
@@ -35,10 +35,12 @@ from node.application import LedgerApplication
 from node.chain_store import begin_chain
 from node.config import Config, parse_peer_address
 from node.home import Home
-from node.keys import NodeKeys
+from node.keys import NodeKeys, load_node_keys
+from node.keystore import terminal_prompt
 from node.network import NodeNetwork
 from node.scores import ScoreKeeper
-from node.telemetry import Telemetry
+from node.telemetry import Telemetry, make_logger
+from node.version import version
 from p2p.dialing import PersistentPeer
 from p2p.host import Host, HostConfig
 from p2p.status import StatusFacts
@@ -50,19 +52,6 @@ from rpc.server import Pages, RpcServer, ServerSettings
 
 
 @dataclass(frozen=True, slots=True)
-class NodeSetup:
-    """What a node is made of. `document` is the network definition's JSON text."""
-
-    home: Home
-    config: Config
-    network: NetworkDefinition
-    document: bytes
-    keys: NodeKeys
-    telemetry: Telemetry
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
 class Listening:
     """Where a started node is reached."""
 
@@ -71,17 +60,43 @@ class Listening:
     node_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    home: Home
+    config: Config
+    network: NetworkDefinition
+    keys: NodeKeys
+    telemetry: Telemetry
+
+
 async def run_node(
-    setup: NodeSetup,
-    stop: asyncio.Event,
+    config: Config,
+    home: Home,
+    network: NetworkDefinition,
     on_listening: Callable[[Listening], None] = lambda _: None,
 ) -> None:
-    """Run until `stop` is set, or raise what ended the node (in an ExceptionGroup)."""
+    """Run until cancelled, which is the orderly way to stop.
+
+    Raises what ended the node, in an ExceptionGroup; KeystoreError and the like before it starts.
+    """
+    keys = load_node_keys(home, config, network, os.environ, terminal_prompt())
+    telemetry = Telemetry(
+        make_logger(config.log.level, config.log.format),
+        node=config.node.name,
+        version=version(),
+        chain_id=network.chain_id,
+    )
+    setup = _Setup(home, config, network, keys, telemetry)
     async with AsyncExitStack() as closing, asyncio.TaskGroup() as group:
         node = await _Node.open(setup, group, closing)
-        on_listening(await node.start())
-        await stop.wait()
-        await node.stop()
+        try:
+            listening = await node.start()
+            telemetry.log.info("node started", rpc=listening.rpc_url, node_id=listening.node_id)
+            on_listening(listening)
+            await asyncio.Event().wait()
+        finally:
+            await node.stop()
+            telemetry.log.info("node stopped")
 
 
 class _Node:
@@ -92,7 +107,6 @@ class _Node:
         group: asyncio.TaskGroup,
         replica: Replica,
         journal: JournalFile,
-        records: tuple[bytes, ...],
         timers: LoopTimers,
         host: Host,
         server: RpcServer[Call],
@@ -101,7 +115,6 @@ class _Node:
         self._group = group
         self._replica = replica
         self._journal = journal
-        self._records = records
         self._timers = timers
         self._host = host
         self._server = server
@@ -109,9 +122,7 @@ class _Node:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(
-        cls, setup: NodeSetup, group: asyncio.TaskGroup, closing: AsyncExitStack
-    ) -> _Node:
+    async def open(cls, setup: _Setup, group: asyncio.TaskGroup, closing: AsyncExitStack) -> _Node:
         """Open files, build every part, connect them."""
         network, config, trace = setup.network, setup.config, setup.telemetry.trace
         clock = SystemClock()
@@ -143,7 +154,7 @@ class _Node:
             tracer=trace,
         )
         host = Host(
-            _host_config(config, setup.version),
+            _host_config(config, version()),
             setup.keys.node,
             lambda: StatusFacts(network.chain_id, network.genesis_hash, application.tip.height),
             rng=secrets.SystemRandom(),
@@ -151,11 +162,9 @@ class _Node:
         )
         carrier = NodeNetwork(host, application, group.create_task)
         admission = Admission(application, store, mempool, signatures, carrier, finality, trace)
-        journal, records = JournalFile.open(
-            setup.home.data / "journal", JournalTag("pbft", network.genesis_hash)
-        )
-        closing.callback(journal.close)
-        engine = PbftEngine()
+        journal = JournalFile(setup.home.data / "journal", JournalTag("pbft", network.genesis_hash))
+        closing.push_async_callback(journal.close)
+        engine = PbftEngine(trace)
         timers = LoopTimers(lambda timer_id: replica.on_timer(timer_id))
         replica = Replica(
             engine=engine,
@@ -172,8 +181,8 @@ class _Node:
         )
         api = RunningNode(
             network=network,
-            document=setup.document,
-            version=setup.version,
+            document=setup.home.genesis_file.read_bytes(),
+            version=version(),
             application=application,
             store=store,
             mempool=mempool,
@@ -195,19 +204,27 @@ class _Node:
             host.wait,
             lambda: sync_ticks(replica.on_sync_tick),
         ]
-        return cls(group, replica, journal, records, timers, host, server, background)
+        return cls(group, replica, journal, timers, host, server, background)
 
     async def start(self) -> Listening:
         """Begin to work; where to reach the node."""
-        self._journal.start(self._replica.on_durable)
+        self._journal.start(on_durable=self._replica.on_durable, on_failure=self._fail)
         for work in self._background[:2]:
             self._tasks.append(self._group.create_task(work()))
         await self._host.start()
         for work in self._background[2:]:
             self._tasks.append(self._group.create_task(work()))
-        self._replica.start(self._records)
+        self._replica.start(self._journal.records)
         await self._server.start()
         return Listening(self._server.url, self._host.listen_port, self._host.peer_id)
+
+    def _fail(self, error: Exception) -> None:
+        """End the node: a task of its group dies of this."""
+
+        async def die() -> None:
+            raise error
+
+        self._group.create_task(die())
 
     async def stop(self) -> None:
         """Stop asking and answering, then working."""
@@ -243,7 +260,7 @@ def _host_config(config: Config, version: str) -> HostConfig:
     )
 
 
-def _server(setup: NodeSetup, api: RunningNode) -> RpcServer[Call]:
+def _server(setup: _Setup, api: RunningNode) -> RpcServer[Call]:
     log = setup.telemetry.log
 
     def failed(method: str, error: Exception) -> None:

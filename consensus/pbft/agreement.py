@@ -153,6 +153,8 @@ def receive_pre_prepare(core: Core, message: PrePrepare, event: Received) -> Non
     if h.accepted is None:
         h.accepted = message.block_hash
         h.accepted_fresh = message.prepared is None
+        if not h.accepted_fresh:
+            h.judge_anew(message.block_hash)
     if h.accepted == message.block_hash:
         h.proposals[message.block_hash] = event.proposal
 

@@ -135,6 +135,8 @@ def _propose(core: Core, proposal: Proposal, prepared: PreparedCertificate | Non
     h.proposals[block_hash] = proposal
     h.accepted = block_hash
     h.accepted_fresh = prepared is None
+    if not h.accepted_fresh:
+        h.judge_anew(block_hash)
     claims = tuple(
         Claim(validator, *entry.content, entry.signature)
         for validator, entry in h.view_changes.round_votes(h.round).items()

@@ -121,6 +121,15 @@ class HeightState:
             watch=RoundWatch(validators),
         )
 
+    def judge_anew(self, block_hash: bytes) -> None:
+        """A quorum prepared what we refused, or still hold for its time: ask once more.
+
+        What was wrong may have passed, as a clock that was behind. Asked once a round at most.
+        """
+        if not self.verdicts.get(block_hash):
+            self.verdicts.pop(block_hash, None)
+            self.validating.discard(block_hash)
+
 
 @dataclass(slots=True)
 class Core:

@@ -30,6 +30,10 @@ BLOCK_TRANSACTIONS = 8
 """Blocks stay small, so that most of a run is consensus and not execution."""
 
 
+HOLD_LIMIT_MS = 120_000
+"""A fresh proposal that is early is held until its time; one that is earlier than this is not."""
+
+
 class Host(Protocol):
     """What the application needs of the process it runs in."""
 
@@ -130,15 +134,13 @@ class SimulatedApplication:
         """Answered by on_validated after a moment, for an early block at its time."""
 
         def answer() -> None:
-            early_ms = proposal.header.time_ms - self._host.now_ms()
             drift_ms = self._ledger.genesis.params.max_clock_drift_ms
-            if fresh and 0 < early_ms <= drift_ms:
+            early_ms = proposal.header.time_ms - self._host.now_ms() - drift_ms
+            if fresh and 0 < early_ms <= HOLD_LIMIT_MS:
                 self._host.later(early_ms * MS, answer)
                 return
-            acceptable = not fresh or early_ms <= 0
-            self._replica.on_validated(
-                proposal.block_hash, ok=acceptable and self._executes(proposal)
-            )
+            ok = not (fresh and early_ms > 0) and self._executes(proposal)
+            self._replica.on_validated(proposal.block_hash, ok=ok)
 
         self._host.later(self._work_us(), answer)
 

@@ -4,7 +4,7 @@ Its forgeries are the known attacks on PBFT's phases: equivocation in every type
 VIEW-CHANGE that conceals what its sender prepared (amnesia) or that proves an older round, and a
 NEW-VIEW that passes over the highest prepared block in the four ways there are: without the
 certificate, without the claims that name it, with a block of the forger's own under an intact
-justification, or with a stale certificate.
+justification, or with its own claim altered. It also presents PREPAREs as a commit certificate.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from consensus.pbft.messages import (
     AnyMessage,
     Claim,
     CommitVote,
+    Decided,
     Prepare,
     PreparedCertificate,
     PrePrepare,
     ViewChange,
 )
 from ledger.block import decode_block
+from ledger.certificate import CommitCertificate
 from node.simulation.byzantine import REMEMBERED_PROOFS, Adversary
 from node.simulation.keys import SimulatedKey
 from node.simulation.ledger import Genesis
@@ -48,6 +50,8 @@ class Forger(Adversary):
         if self.side_of(node_key, message.height) or self.random.randrange(FORGE_ONE_IN):
             return [message]
         match message:
+            case Prepare() if self._proofs and self.random.random() < 0.5:
+                return [self._false_decision(message)]
             case Prepare() | CommitVote():
                 return self._other_vote(message)
             case ViewChange():
@@ -79,6 +83,22 @@ class Forger(Adversary):
                 ]
             case _:
                 return []
+
+    def _false_decision(self, message: Prepare) -> AnyMessage:
+        """PREPAREs presented as COMMITs, which their signatures must not pass for."""
+        height, proof = self._proofs[-1]
+        validators = self.genesis.validators_at(height)
+        certificate = CommitCertificate(
+            "pbft",
+            self.genesis.chain.chain_id,
+            height,
+            proof.round,
+            proof.block_hash,
+            validators.hash,
+            proof.bitmap,
+            proof.signatures,
+        )
+        return Decided(height, message.validator, certificate)
 
     def _forget(self, message: ViewChange) -> ViewChange:
         """Conceal what was prepared, or prove something older."""

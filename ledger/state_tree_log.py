@@ -28,7 +28,7 @@ since the last page. A page never written is all empty. All numbers are big-endi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ledger.errors import StorageError
@@ -84,11 +84,10 @@ class BucketLog:
         root: bytes,
         key_count: int,
         changed: Mapping[int, bytes],
-        nodes: Sequence[bytes],
-        offset: int,
+        table: bytearray,
     ) -> tuple[list[Record], BucketLogState]:
-        """The records for `changed` (bucket to hash) over the table at `nodes[offset:]` before,
-        and the state after them. The log itself stays where it is."""
+        """The records for `changed` (bucket to hash) over `table` (all hashes before, packed), and
+        the state after them. The log itself stays where it is."""
         _, epoch, debt, counts = self.state
         if not changed:
             return [], self.state
@@ -99,7 +98,7 @@ class BucketLog:
         for _ in range(PAGE_COUNT):
             if debt < PAGE_BUCKETS:
                 break
-            records.append(_page_record(epoch % PAGE_COUNT, changed, nodes, offset))
+            records.append(_page_record(epoch % PAGE_COUNT, changed, table))
             epoch += 1
             debt -= PAGE_BUCKETS
             kept.append(0)
@@ -119,13 +118,8 @@ class BucketLog:
         records.append((_CURSOR_KEY, _CURSOR.pack(root, key_count, epoch, debt)))
         return records, BucketLogState(key_count, epoch, debt, tuple(kept))
 
-    def load(
-        self,
-        records: Iterable[tuple[bytes, bytes]],
-        nodes: MutableSequence[bytes],
-        offset: int,
-    ) -> bytes:
-        """Fill `nodes[offset:]` with the bucket hashes; the persisted root, or empty for none.
+    def load(self, records: Iterable[tuple[bytes, bytes]], table: bytearray) -> bytes:
+        """Fill `table`, all empty, with the bucket hashes; the persisted root, or empty for none.
 
         Raises TreeRecordInvalid. Whether the hashes give that root is for the caller to check.
         """
@@ -135,12 +129,13 @@ class BucketLog:
             if key == _CURSOR_KEY and len(value) == _CURSOR.size:
                 root, key_count, epoch, debt = _CURSOR.unpack(value)
             elif len(key) == _PAGE_KEY.size and key[0] == _PAGE_TAG:
-                _load_page(key, value, nodes, offset)
+                _load_page(key, value, table)
             elif len(key) == _DELTA_KEY.size and key[0] == _DELTA_TAG:
                 if len(value) % _CHANGE.size:
                     raise TreeRecordInvalid(key, f"a delta of {len(value)} bytes")
                 for bucket, node in _CHANGE.iter_unpack(value):
-                    nodes[offset + bucket] = node
+                    at = bucket * HASH_BYTES
+                    table[at : at + HASH_BYTES] = node
                 delta_epoch, ordinal = _DELTA_KEY.unpack(key)[1:]
                 if ordinal != deltas.get(delta_epoch, 0):
                     raise TreeRecordInvalid(key, "a delta before it is missing")
@@ -160,22 +155,18 @@ def _delta(changed: Mapping[int, bytes]) -> bytes:
     return b"".join([pack(bucket, changed[bucket]) for bucket in sorted(changed)])
 
 
-def _page_record(
-    page: int, changed: Mapping[int, bytes], nodes: Sequence[bytes], offset: int
-) -> Record:
+def _page_record(page: int, changed: Mapping[int, bytes], table: bytearray) -> Record:
     first = page * PAGE_BUCKETS
-    hashes = [
-        changed.get(bucket) or nodes[offset + bucket]
-        for bucket in range(first, first + PAGE_BUCKETS)
-    ]
-    return _PAGE_KEY.pack(_PAGE_TAG, page), b"".join(hashes)
+    hashes = table[first * HASH_BYTES : (first + PAGE_BUCKETS) * HASH_BYTES]
+    for place in range(PAGE_BUCKETS):
+        node = changed.get(first + place)
+        if node is not None:
+            hashes[place * HASH_BYTES : (place + 1) * HASH_BYTES] = node
+    return _PAGE_KEY.pack(_PAGE_TAG, page), bytes(hashes)
 
 
-def _load_page(key: bytes, value: bytes, nodes: MutableSequence[bytes], offset: int) -> None:
+def _load_page(key: bytes, value: bytes, table: bytearray) -> None:
     page = key[1]
     if page >= PAGE_COUNT or len(value) != PAGE_BUCKETS * HASH_BYTES:
         raise TreeRecordInvalid(key, f"a page of {len(value)} bytes")
-    first = offset + page * PAGE_BUCKETS
-    nodes[first : first + PAGE_BUCKETS] = [
-        value[at : at + HASH_BYTES] for at in range(0, len(value), HASH_BYTES)
-    ]
+    table[page * len(value) : (page + 1) * len(value)] = value

@@ -250,9 +250,10 @@ class LightVerifier:
             "epochState", lambda _: read_epoch_state(view).last_scored, raw_state
         )
         epoch = _member(answer, "epoch")
-        if epoch != (None if last_scored < 0 else last_scored):
+        proven = None if last_scored < 0 else last_scored
+        if epoch != proven:
             raise StaleScores(epoch if isinstance(epoch, int) else None, last_scored)
-        _compare(answer, {"height": header.height})
+        _compare(answer, {"height": header.height, "epoch": proven})
         if last_scored < 0:
             if _member(proof, "commitment") is not None:
                 raise ProofRefused("commitment", "no epoch was scored yet")

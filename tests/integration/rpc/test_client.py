@@ -32,7 +32,7 @@ from rpc.context import Call, Desk
 from rpc.dispatcher import Dispatcher
 from rpc.light import TrustRoot
 from rpc.light_client import LightClient, fetch_trust
-from rpc.light_errors import TooFarBehind, UnknownValidatorSet, WrongChain
+from rpc.light_errors import MalformedAnswer, TooFarBehind, UnknownValidatorSet, WrongChain
 from rpc.limits import RateLimiter
 from rpc.methods import all_methods
 from rpc.server import Pages, RpcServer, ServerSettings
@@ -430,3 +430,33 @@ async def test_trust_from_nothing_but_a_hash(node: RpcNode, client: RpcClient) -
     assert trust == expected
     with pytest.raises(WrongChain):
         await fetch_trust(client, sha256(b"another"), trust_of)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"items":1}',
+        b'{"items":[1],"nextAfterHeight":null}',
+        b'{"items":[{}],"nextAfterHeight":null}',
+    ],
+)
+async def test_nonsense_for_the_light_client(result: bytes) -> None:
+    count = 0
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        return web.Response(body=b'{"jsonrpc":"2.0","result":%b,"id":%d}' % (result, count))
+
+    trust = trust_of(bundled_text("devnet"))
+    async with answering(handler) as client:
+        light = LightClient(client, trust)
+        with pytest.raises(MalformedAnswer):
+            await light.follow()
+        with pytest.raises(MalformedAnswer):
+            await light.score(ALICE)
+        with pytest.raises(MalformedAnswer):
+            await fetch_trust(client, trust.chain.genesis_hash, trust_of)

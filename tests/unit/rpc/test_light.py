@@ -16,6 +16,7 @@ from ledger.codec import encode
 from ledger.crypto import sha256
 from ledger.identity import peer_id
 from ledger.reputation.score_tree import Score
+from ledger.state_tree import StateTree
 from ledger.transactions import ChainIdentity
 from ledger.validators import ValidatorSet
 from rpc import light
@@ -178,6 +179,7 @@ def drop(path: str) -> Bend:
         (set_at("epoch", 1), StaleScores, None),
         (set_at("epoch", None), StaleScores, None),
         (set_at("epoch", "0"), StaleScores, None),
+        (set_at("epoch", 0.0), ContradictedAnswer, "epoch"),
     ],
 )
 async def test_a_bent_score(
@@ -572,3 +574,41 @@ def test_the_certificates_of_the_kit_are_canonical(node: RpcNode) -> None:
     assert decode_certificate(raw) == certify(header, node.validators)
     assert isinstance(score("alice", 0, 1), Score)
     assert isinstance(SETS[0], ValidatorSet)
+
+
+async def test_claims_before_the_first_epoch(node: RpcNode, ask: Asking) -> None:
+    node.make_block()
+    answer = await ask("reputation_get", subject=PEER["alice"], proof=True)
+    for bend, error in (
+        (set_at("scoreProof", "0x9190"), ProofRefused),
+        (set_at("proof.commitment", {"value": "0x00", "proof": "0x00"}), ProofRefused),
+        (set_at("epoch", 0), StaleScores),
+        (set_at("newcomer", False), ContradictedAnswer),
+    ):
+        bent = copy.deepcopy(answer)
+        bend(bent)
+        with pytest.raises(error):
+            trusting(node).verify_score(bent, ADDRESS["alice"])
+
+
+async def test_state_that_is_certified_but_cannot_be_read(node: RpcNode) -> None:
+    """Even a quorum that certifies nonsense gets an error of ours, not a crash."""
+    node.make_block()
+    header = decode_header(node.header(1) or b"")
+    fields = {name: getattr(header, name) for name in header.__struct_fields__}
+    for key in (b"cepoch", b"a" + ADDRESS["alice"]):
+        for nonsense in (b"", b"\xff", b"\x93\x01"):
+            tree = StateTree()
+            tree.apply(tree.update({key: nonsense}))
+            forged = type(header)(**{**fields, "state_root": tree.root})
+            given = {"value": hexed(nonsense), "proof": hexed(encode(tree.prove(key)))}
+            anchor = {
+                "header": hexed(forged.encode()),
+                "certificate": hexed(certify(forged, node.validators).encode()),
+            }
+            proof = {"anchor": anchor, "epochState": given, "account": given}
+            answer = {"epoch": None, "height": 1, "proof": proof}
+            verifier = trusting(node)
+            check = verifier.verify_score if key == b"cepoch" else verifier.verify_account
+            with pytest.raises(MalformedAnswer):
+                check(answer, ADDRESS["alice"])

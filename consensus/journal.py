@@ -97,8 +97,13 @@ class FrameChain:
 
 def encode_journal(tag: JournalTag, records: Iterable[bytes]) -> bytes:
     """A whole journal file with these records."""
+    return begin_journal(tag, records)[0]
+
+
+def begin_journal(tag: JournalTag, records: Iterable[bytes]) -> tuple[bytes, FrameChain]:
+    """As encode_journal, with the chain to append behind it."""
     chain = FrameChain.behind_header(tag)
-    return tag.header() + b"".join(chain.frame(record) for record in records)
+    return tag.header() + b"".join([chain.frame(record) for record in records]), chain
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The OTC demonstration: real people's ratings replayed through a live four-validator network."""

@@ -70,6 +70,7 @@ from ledger.validators import ValidatorSet
 from ledger.verification import SignatureCache
 from ledger.view import ReadView
 from node.chain_store import block_record, read_previous_validators, read_tip, validator_set
+from node.pace import ProposalPace
 from node.scores import ScoreKeeper
 from node.trace import BlockStored
 
@@ -171,6 +172,7 @@ class LedgerApplication:
         self._executed: OrderedDict[bytes, Executed] = OrderedDict()
         self._writing = False
         self._on_block: list[BlockCallback] = []
+        self._pace = ProposalPace()
         self._tip = read_tip(store, network)
         self._previous_validators = read_previous_validators(store, self._tip.height)
 
@@ -272,7 +274,8 @@ class LedgerApplication:
         """Select, execute, seal. None when nothing is left and an empty block is not wanted."""
         assert self._operator is not None
         params = self.params()
-        selected = self.mempool.select(params.block_max_txs, params.block_max_bytes)
+        limit = self._pace.limit_count(params.block_max_txs)
+        selected = self.mempool.select(limit, params.block_max_bytes)
         outcome = execute_block(
             self._store,
             self.tree,
@@ -458,6 +461,7 @@ class LedgerApplication:
             lambda address: read_account(self._store, address),
             header.height + 1,
         )
+        self._pace.block_applied(len(outcome.included), certificate.round, self._clock.now_ms())
         self._trace(_stored(header, executed))
         for callback in self._on_block:
             callback(self._tip, outcome.included, outcome)

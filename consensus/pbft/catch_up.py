@@ -320,7 +320,8 @@ def repeat_votes(core: Core, to: int | None) -> None:
 
     A PRE-PREPARE carries a block and goes only to those who have not shown that they have it.
     """
-    for kind in sorted(core.h.own):
+    in_order_cast = sorted(core.h.own, key=lambda kind: (core.h.own[kind].message.round, kind))
+    for kind in in_order_cast:
         own = core.h.own[kind]
         if own.stage != "cast" or not _is_latest(core, own):
             continue

@@ -241,7 +241,9 @@ class PbftEngine:
             case TransactionsWaiting():
                 core.waiting = event.waiting
                 core.h.built_none = False
-            case Start() | PeerDown():
+            case Start():
+                catch_up.repeat_votes(core, None)
+            case PeerDown():
                 pass
 
     def _receive(self, core: Core, event: Received) -> None:

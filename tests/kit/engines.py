@@ -386,6 +386,7 @@ class Cluster:
         self.syncs = True
         self.log: Callable[[int, Effect], None] = lambda _index, _effect: None
         self.on_applied: Callable[[int, int], None] = lambda _index, _height: None
+        self.on_posted: Callable[[Letter], None] = lambda _letter: None
         self.decided: dict[int, bytes] = {}
         self._payloads = 0
         self.hosts: list[Host | None] = [None] * len(self.keys)
@@ -410,8 +411,10 @@ class Cluster:
             if index in self.working:
                 host.feed(TransactionsWaiting(waiting=True, now_ms=self.now_ms))
 
-    def crash(self, index: int) -> None:
-        """The process is gone; the disk stays."""
+    def crash(self, index: int, written: int = 0) -> None:
+        """The process is gone; the disk stays, with so many of the records under way."""
+        host = self.host(index)
+        self.disks[index].records.extend(record for _, record in host.unwritten[:written])
         self.hosts[index] = None
 
     def up(self) -> list[Host]:
@@ -455,6 +458,7 @@ class Cluster:
 
     def post(self, letter: Letter) -> None:
         """A message leaves."""
+        self.on_posted(letter)
         if self.connected(letter.sender, letter.receiver):
             self.flying.append(letter)
 

@@ -125,8 +125,11 @@ async def _ask(question: Callable[[RpcClient], Awaitable[R]], url: str, origin: 
         async with RpcClient(url) as client:
             return await question(client)
     except (ConnectionFailed, AnswerTimeout) as error:
+        cause = getattr(error.__cause__, "os_error", error.__cause__)
+        number = getattr(cause, "errno", None)
+        why = os.strerror(number) if number else error.detail
         raise CliError(
-            f"{error} (URL from {origin})",
+            f"cannot reach {url} (from {origin}): {why}",
             code=Exit.UNREACHABLE,
             reason="UNREACHABLE",
             hint="start a node with `tally start`, a local network with `tally devnet up`, "

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from genesis.definition import NetworkDefinition, load_network, parse_network
 from ledger.params import ChainParams
@@ -20,16 +18,6 @@ if TYPE_CHECKING:
     from rpc.client import RpcClient
     from rpc.light import TrustRoot
     from rpc.session import Account
-
-GenesisOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--genesis",
-        metavar="FILE",
-        help="Network definition, to work without a node.",
-        show_default=False,
-    ),
-]
 
 
 class Network:

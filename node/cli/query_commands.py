@@ -129,7 +129,7 @@ def validators(
         for each in said["items"]
     ]
     lines = [
-        f"{said['count']} validators after block {said['height']:,}; a quorum is > 2/3 of {total:,}",
+        f"{said['count']} validators after block {said['height']:,}; quorum: > 2/3 of {total:,}",
         *table(("INDEX", "NAME", "OPERATOR", "POWER", "SHARE"), rows),
     ]
     show(said, lines, as_json=as_json)

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli.common import HomeOption, JsonOption, NodeOption, PassphraseOption, group, guarded
-from node.cli.network import GenesisOption, Network
 from node.cli.output import bold, note, pairs, show
-from node.cli.tx_support import (
+from node.cli.tx_options import (
     DEFAULT_TIMEOUT_S,
     FeeOption,
     FromOption,
+    GenesisOption,
     NonceOption,
     OfflineOption,
-    Sending,
     TimeoutOption,
     WaitOption,
 )
@@ -46,6 +45,7 @@ def new(
     as_json: JsonOption = False,
 ) -> None:
     """Propose the next receipt: the payer's signature over what it owes in all."""
+    from node.cli.network import Network
     from node.cli.receipt_support import propose
 
     network = Network(node, home, genesis=genesis, passphrase_file=passphrase_file)
@@ -65,6 +65,7 @@ def countersign(
     as_json: JsonOption = False,
 ) -> None:
     """Sign the payer's receipt as payee. Check the sums first: `receipt verify` shows them."""
+    from node.cli.network import Network
     from node.cli.receipt_support import countersign as sign
     from node.cli.receipt_support import read_receipt
 
@@ -85,6 +86,7 @@ def adopt(
     as_json: JsonOption = False,
 ) -> None:
     """Note a receipt that both have signed; after a loss, do this before signing anything."""
+    from node.cli.network import Network
     from node.cli.receipt_support import adopt as note_receipt
     from node.cli.receipt_support import read_receipt
 
@@ -106,6 +108,7 @@ def verify(
 ) -> None:
     """Check a receipt's signatures and show what it says."""
     from ledger.receipts import verify_receipt
+    from node.cli.network import Network
     from node.cli.receipt_support import read_receipt
 
     network = Network(node, home, genesis=genesis)
@@ -137,7 +140,9 @@ def settle(
     as_json: JsonOption = False,
 ) -> None:
     """Put a receipt on the ledger; the same as `tally tx settle RECEIPT`."""
+    from node.cli.network import Network
     from node.cli.receipt_support import read_receipt, submit_receipt
+    from node.cli.tx_support import Sending
 
     network = Network(node, home, genesis=genesis, passphrase_file=passphrase_file)
     sending = Sending(network, sender, wait, timeout, fee, nonce, offline, as_json)

@@ -17,23 +17,16 @@ from node.cli.common import (
     group,
     guarded,
 )
-from node.cli.network import GenesisOption, Network
 from node.cli.output import CliError, bold, pairs, show, usage
-from node.cli.tx_support import (
+from node.cli.tx_options import (
     DEFAULT_TIMEOUT_S,
     FeeOption,
     FromOption,
+    GenesisOption,
     NonceOption,
     OfflineOption,
-    Sending,
     TimeoutOption,
     WaitOption,
-    describe_payload,
-    label,
-    parse_hash,
-    send,
-    show_signed,
-    tell,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +59,8 @@ def send_(
     """Send T to an account."""
     from ledger.transactions import Transfer
     from node.cli.amounts import format_amount, parse_amount
+    from node.cli.network import Network
+    from node.cli.tx_support import Sending, label, send
 
     parsed = parse_amount(amount)
     if parsed == 0:
@@ -113,6 +108,8 @@ def register(
     from ledger.crypto import sha256
     from ledger.transactions import Register
     from node.cli.amounts import parse_amount
+    from node.cli.network import Network
+    from node.cli.tx_support import Sending, label, send
     from node.registration import registration
 
     network = Network(node, home, genesis=genesis, passphrase_file=passphrase_file)
@@ -172,7 +169,9 @@ def settle(
     as_json: JsonOption = False,
 ) -> None:
     """Settle a service receipt: one that both signed, or a new one when both keys are here."""
+    from node.cli.network import Network
     from node.cli.receipt_support import read_receipt, sign_by_both, submit_receipt
+    from node.cli.tx_support import Sending
 
     network = Network(node, home, genesis=genesis, passphrase_file=passphrase_file)
     if receipt is not None:
@@ -224,7 +223,9 @@ def rate(
     """Rate a service that you paid for."""
     from ledger.crypto import sha256
     from ledger.transactions import Rate
+    from node.cli.network import Network
     from node.cli.receipt_support import newest_seq
+    from node.cli.tx_support import Sending, label, send
 
     if score == 0:
         raise usage("0 says nothing: praise from 1 to 10, blame from -1 to -10")
@@ -255,6 +256,8 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Show a transaction and what became of it."""
+    from node.cli.tx_support import parse_hash
+
     hashed = parse_hash(hash_)
     said = ask(lambda client: client.call("tx_get", {"hash": hashed}), node, home)
     show(said, _transaction_text(said), as_json=as_json)
@@ -271,6 +274,8 @@ def wait(
     as_json: JsonOption = False,
 ) -> None:
     """Wait until a transaction is in a block."""
+    from node.cli.tx_support import parse_hash, tell
+
     hashed = parse_hash(hash_)
 
     async def until_committed(client: RpcClient) -> TransactionStatus | None:
@@ -310,6 +315,7 @@ def decode(
     from genesis.definition import load_network
     from ledger.crypto import verify
     from ledger.transactions import decode_transaction
+    from node.cli.tx_support import describe_payload
     from rpc.forms import transaction_form
 
     network = None if genesis is None else load_network(genesis)
@@ -350,7 +356,9 @@ def sign(
 ) -> None:
     """Sign a payload in JSON, as `tx decode --json` and `tx get --json` show them."""
     from ledger.transactions import sign_transaction
+    from node.cli.network import Network
     from node.cli.payload import payload_from_json
+    from node.cli.tx_support import label, show_signed
 
     if offline and genesis is None:
         raise usage("--offline needs --genesis FILE, which says for which network")
@@ -383,6 +391,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a signed transaction. Submitting it again is harmless."""
+    from node.cli.tx_support import tell
     from rpc.client import Wait
 
     signed = _raw(raw)
@@ -396,6 +405,8 @@ def submit(
 
 
 def _transaction_text(said: dict[str, Any]) -> list[str]:
+    from node.cli.tx_support import describe_payload
+
     payload = said["payload"]
     lines = [f"{bold(payload['type'])} {said['hash']}"]
     if said["status"] == "pending":

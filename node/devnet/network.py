@@ -12,6 +12,8 @@ import aiohttp
 
 from genesis.wellknown import ACCOUNT_NAMES, TREASURY, account_key, well_known_key
 from ledger.crypto import PrivateKey
+from ledger.identity import peer_id
+from ledger.params import ChainParams
 from ledger.transactions import ChainIdentity, Register
 from node.devnet import homes, processes
 from node.devnet.state import DevnetError, DevnetState, ValidatorFacts, load_state

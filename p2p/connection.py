@@ -19,7 +19,13 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from p2p.clock import Clock
-from p2p.errors import FrameTooLarge, HandshakeTimeout, LinkLost, P2PError, PeerFault
+from p2p.errors import (
+    FrameTooLarge,
+    HandshakeTimeout,
+    LinkLost,
+    P2PError,
+    PeerFault,
+)
 from p2p.keys import PublicKey
 from p2p.lanes import CHUNK_BYTES, Lane, LaneScheduler
 from p2p.limits import Limits

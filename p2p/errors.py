@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from ledger.errors import LedgerError
 
-PENALTY_GARBAGE = 50  # Two broken frames within the decay time end the relation.
+PENALTY_GARBAGE = 60  # Two broken frames within 20 s end the relation.
 PENALTY_NOISE = 10  # Excess that a slow or old but honest program might show.
 
 

@@ -305,6 +305,11 @@ class Host:
             infos.append(peer.info(max(heights, default=0)))
         return infos
 
+    @property
+    def link_count(self) -> int:
+        """Links of any kind and state, also those still closing."""
+        return self._links.count
+
     def foreign_peers(self) -> list[tuple[str, str, str]]:
         """(peer id, address, agent) of connected foreign libp2p programs."""
         return [

@@ -77,10 +77,9 @@ class LaneScheduler(Generic[S]):
         for _ in _SHARED:
             lane = _SHARED[self._turn]
             queue = self._queues[lane]
-            if not queue:
-                self._deficit[lane] = 0
-            else:
-                # A debt is less than one chunk, so one quantum always settles it.
+            if queue:
+                # A debt is less than one chunk, so one quantum always settles it; and no lane ever
+                # has more than one quantum in hand, so an idle one saves nothing up.
                 if self._deficit[lane] <= 0:
                     self._deficit[lane] += QUANTUM_BYTES[lane]
                 return queue.popleft()

@@ -52,7 +52,7 @@ class Limits:
     backoff_first_s: float = 0.25
     backoff_cap_s: float = 15.0
 
-    # Fault points: 50 for a broken frame, 10 for noise; they decay by one a second.
+    # Fault points: 60 for a broken frame, 10 for noise; they decay by one a second.
     fault_limit_points: float = 100.0
     fault_decay_per_s: float = 1.0
     # Back-off of a peer past the limit, doubled at each repetition.

@@ -183,6 +183,11 @@ class Links:
         record = self._records.get(connection)
         return None if record is None else record.state
 
+    @property
+    def count(self) -> int:
+        """Links of any state, also those still closing."""
+        return len(self._records)
+
     def foreign(self) -> list[Connection]:
         """Links of foreign libp2p programs."""
         return [r.connection for r in self._records.values() if r.state is LinkState.FOREIGN]

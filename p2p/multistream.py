@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from p2p.errors import MultistreamViolation
+from p2p.errors import MalformedFrame, MultistreamViolation
 from p2p.wire import UVARINT_MAX_BYTES, decode_uvarint, frame
 
 VERSION = "/multistream/1.0.0"
@@ -119,21 +119,29 @@ class MultistreamDialer:
 
 
 class MultistreamListener:
-    """The side that accepts; `supports` says which protocols."""
+    """The side that accepts; `supports` says which protocols.
 
-    __slots__ = ("_greeted", "_lines", "_proposals_count", "_supports")
+    A dialer may send payload behind its proposal at once. When the proposal is declined, that
+    payload is read as further proposals and is none: then the listener goes deaf, and leaves the
+    end of the stream to the dialer, who has been told.
+    """
+
+    __slots__ = ("_deaf", "_greeted", "_lines", "_proposals_count", "_supports")
 
     def __init__(self, supports: Callable[[str], bool]) -> None:
         self._supports = supports
         self._lines = _Lines()
         self._greeted = False
         self._proposals_count = 0
+        self._deaf = False
 
     def receive(self, data: bytes) -> Progress:
         """Raises MultistreamViolation and MalformedFrame."""
+        if self._deaf:
+            return Progress()
         self._lines.feed(data)
         output = b""
-        while (line := self._lines.next_line()) is not None:
+        while (line := self._next_line()) is not None:
             if not self._greeted:
                 if line != VERSION:
                     raise MultistreamViolation(f"opened with {line[:64]!r}")
@@ -147,3 +155,13 @@ class MultistreamListener:
                 return Progress(output + encode_line(line), agreed=line, rest=self._lines.rest())
             output += _NOT_AVAILABLE_LINE
         return Progress(output)
+
+    def _next_line(self) -> str | None:
+        try:
+            return self._lines.next_line()
+        except (MultistreamViolation, MalformedFrame):
+            if not self._proposals_count:
+                raise
+            self._deaf = True
+            self._lines.rest()
+            return None

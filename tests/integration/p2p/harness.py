@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from ledger.crypto import PrivateKey
+from ledger.errors import MalformedData
 from ledger.trace import TraceEvent
 from p2p.dialing import PersistentPeer
 from p2p.host import Host, HostConfig
@@ -31,6 +33,12 @@ QUICK = Limits(
     backoff_first_s=0.02,
     backoff_cap_s=0.2,
 )
+
+
+def quick(**changes: Any) -> Limits:
+    """Those limits with some changed."""
+    return dataclasses.replace(QUICK, **changes)
+
 
 E = TypeVar("E", bound=TraceEvent)
 
@@ -70,6 +78,7 @@ class Node(AbstractAsyncContextManager["Node"]):
     ) -> None:
         self.key = PrivateKey(number.to_bytes(32, "big"))
         self.height = 7
+        self.reject = False
         self.answer: Callable[[bytes], Awaitable[bytes]] = reverse
         self.events: list[TraceEvent] = []
         self.received: list[tuple[str, bytes]] = []
@@ -108,6 +117,9 @@ class Node(AbstractAsyncContextManager["Node"]):
         return next((i.classes for i in self.host.peers() if i.peer_id == other.peer_id), ())
 
     def _on_message(self, peer_id: str, payload: bytes) -> None:
+        if self.reject:
+            self.received.append((peer_id, payload))
+            raise MalformedData("test", "rejected")
         self.received.append((peer_id, payload))
 
     def _on_vote(self, peer_id: str, payload: bytes) -> None:

@@ -74,6 +74,19 @@ def test_bytes_behind_an_optimistic_proposal_are_kept() -> None:
     assert (progress.agreed, progress.rest) == ("/a/1", b"payload")
 
 
+@given(st.binary(max_size=2000), st.data())
+def test_payload_behind_a_declined_proposal_is_not_an_error(
+    payload: bytes, data: st.DataObject
+) -> None:
+    listener = MultistreamListener({"/b/1"}.__contains__)
+    output = b""
+    for piece in cut(data, MultistreamDialer(["/a/1"]).start() + b"\x00" + payload):
+        progress = listener.receive(piece)
+        output += progress.output
+        assert progress.agreed is None
+    assert output == encode_line("/multistream/1.0.0") + encode_line("na")
+
+
 def test_ls_is_not_available() -> None:
     listener = MultistreamListener(NAMES.__contains__)
     progress = listener.receive(encode_line("/multistream/1.0.0") + encode_line("ls"))
@@ -93,6 +106,7 @@ GREETING = encode_line("/multistream/1.0.0")
         b"\x00",
         encode_uvarint(LINE_MAX_BYTES + 1),
         GREETING + b"\x03\xff\xff\n",
+        GREETING + b"\x00",
         GREETING + encode_line("no") * (PROPOSALS_MAX_COUNT + 1),
     ],
 )

@@ -67,9 +67,16 @@ class Nodes(RuleBasedStateMachine):
 
     def accept(self, wire: Wire, side: int) -> None:
         other = str(wire.instances[1 - side]).encode()
+        used = {end.wire for end in [self.standing(side)] if end and self.in_use(end.wire)}
         replaced = self.books[side].accept(self.key(side), wire.ends[side], other)
         if replaced is not None:
+            assert replaced.wire not in used, "a link that both sides use is replaced"
             self.close(replaced.wire, side)
+
+    def in_use(self, wire: Wire) -> bool:
+        """Both sides have accepted the link, both processes live, and none has closed it."""
+        current = wire.instances == (self.instances[0], self.instances[1])
+        return current and not wire.closed and not wire.pending
 
     @rule(side=st.integers(0, 1))
     def dial(self, side: int) -> None:
@@ -168,6 +175,22 @@ def test_a_simultaneous_dial_ends_with_the_lower_ones_link() -> None:
         standing = nodes.standing(side)
         assert standing is not None
         assert standing.wire.dialer == 0
+
+
+def test_a_restarted_peer_gets_a_new_link_at_once() -> None:
+    nodes = Nodes()
+    nodes.dial(0)
+    for _ in range(3):
+        nodes.step(nodes.wires[0])
+    nodes.restart(1)
+    nodes.wires[0].closed.clear()  # The old process died without a word.
+    nodes.dial(1)
+    for _ in range(3):
+        nodes.step(nodes.wires[1])
+    for side in (0, 1):
+        standing = nodes.standing(side)
+        assert standing is not None
+        assert standing.wire is nodes.wires[1]
 
 
 def test_a_doubted_link_is_asked_for_a_sign_of_life() -> None:

@@ -44,6 +44,10 @@ VOTE_QUEUE_BYTES = 8 << 20
 # A NEW-VIEW carries a block and a quorum of VIEW-CHANGEs.
 PROPOSAL_MAX_BYTES = BLOCK_HARD_LIMIT_BYTES + (8 << 20)
 
+# The first transaction after a pause leaves at once, the next ones within this time together: a
+# message to every peer costs as much as checking several transactions.
+SPREAD_INTERVAL_S = 0.005
+
 BATCH_MAX_BYTES = 256 << 10
 BATCH_MESSAGE_MAX_BYTES = BATCH_MAX_BYTES + (264 << 10)
 BATCH_QUEUE_BYTES = 16 << 20
@@ -97,6 +101,7 @@ class NodeNetwork:
         self._waiting: Callable[[], Sequence[bytes]] = tuple
         self._outbox: list[bytes] = []
         self._flush_scheduled = False
+        self._flushed_s = 0.0
         self._inbox: deque[tuple[str, list[bytes]]] = deque()
         self._inbox_bytes = 0
         self._inbox_filled = asyncio.Event()
@@ -158,14 +163,16 @@ class NodeNetwork:
     # ---- transactions ----------------------------------------------------------------------------
 
     def spread(self, raws: Sequence[bytes]) -> None:
-        """Send transactions admitted from clients to every peer, with those of this turn."""
+        """Send transactions admitted from clients to every peer, together with their neighbours."""
         self._outbox.extend(raws)
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop = asyncio.get_running_loop()
+            loop.call_at(max(loop.time(), self._flushed_s + SPREAD_INTERVAL_S), self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
+        self._flushed_s = asyncio.get_running_loop().time()
         for batch in in_batches(self._outbox):
             self._host.broadcast(TRANSACTIONS, encode(batch))
         self._outbox.clear()

@@ -10,6 +10,7 @@ records are durable before anything depends on them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import time
@@ -48,7 +49,11 @@ from rpc.context import Call, Desk
 from rpc.dispatcher import Dispatcher
 from rpc.limits import RateLimiter
 from rpc.methods import all_methods
+from rpc.openrpc import encoded_document
 from rpc.server import Pages, RpcServer, ServerSettings
+
+# Allocations between collections of the youngest generation, and turns between those of the older.
+GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ async def run_node(
     setup = _Setup(home, config, network, keys, telemetry)
     async with AsyncExitStack() as closing, asyncio.TaskGroup() as group:
         node = await _Node.open(setup, group, closing)
+        _settle_memory()
         try:
             listening = await node.start()
             telemetry.log.info("node started", rpc=listening.rpc_url, node_id=listening.node_id)
@@ -235,6 +241,17 @@ class _Node:
         await self._host.close()
 
 
+def _settle_memory() -> None:
+    """Take what stands now out of garbage collection, and collect less often.
+
+    The mempool holds hundreds of thousands of small objects without cycles; the default thresholds
+    walk them over and over, a tenth of the time that admitting and executing takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
 def _limits(config: Config) -> MempoolLimits:
     section = config.mempool
     return MempoolLimits(section.max_txs, section.max_bytes, section.max_per_sender)
@@ -280,6 +297,7 @@ def _server(setup: _Setup, api: RunningNode) -> RpcServer[Call]:
         desk.context,
         Pages(
             not_ready=lambda: api.sync_status().not_ready,
+            openrpc=encoded_document(all_methods()),
             metrics=setup.telemetry.metrics_text if setup.config.metrics.enabled else bytes,
         ),
     )

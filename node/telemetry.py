@@ -61,7 +61,9 @@ def make_logger(level: Level, format_: str, stream: TextIO | None = None) -> Any
     ]
     if as_text:
         colors = stream.isatty()
-        processors.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=20))
+        processors.append(
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=12, sort_keys=False)
+        )
     else:
         processors.append(structlog.processors.JSONRenderer(serializer=_json))
     return structlog.wrap_logger(
@@ -73,7 +75,7 @@ def make_logger(level: Level, format_: str, stream: TextIO | None = None) -> Any
 
 
 def _json(value: object, **_: object) -> str:
-    return orjson.dumps(value, default=repr, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(value, default=repr).decode()
 
 
 def _readable(_logger: Any, _method: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -322,9 +322,9 @@ def _up_text(started: Started, facts: dict[str, Any], seconds: float) -> list[st
         ),
         "",
         bold("Try"),
-        f"  tally tx settle --payer alice --payee bob --amount 5T --units 10{where}",
-        f"  tally tx rate bob --score 8 --from alice{where}",
-        f"  tally reputation top{where}",
+        f"  tally tx settle --payer validator-1 --payee alice --amount 5T --units 10{where}",
+        f"  tally tx rate alice --score 8 --from validator-1{where}",
+        f"  tally reputation get alice{where}    (an epoch takes 10 s)",
         dim(f"  stop it with: tally devnet down{here}"),
         "",
     ]

@@ -141,14 +141,19 @@ def peers_ls(
     *, node: NodeOption = None, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
     """List a node's connections."""
-    said = ask(lambda client: _pages(client, "net_peers"), node, home)
+
+    async def question(client: RpcClient) -> tuple[dict[str, Any], int]:
+        now_ms = int((await client.call("system_status"))["timeMs"])
+        return await _pages(client, "net_peers"), now_ms
+
+    said, now_ms = ask(question, node, home)
     rows = [
         (
             each["peerId"],
             each["address"],
             "out" if each["direction"] == "outbound" else "in",
             "-" if each["roundTripMs"] is None else each["roundTripMs"],
-            _duration(each["connectedMs"]),
+            _duration(max(0, now_ms - each["connectedMs"])),
             "yes" if each["validator"] else "no",
         )
         for each in said["items"]

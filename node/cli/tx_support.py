@@ -16,7 +16,7 @@ from node.cli.network import Network
 from node.cli.output import CliError, Exit, bold, clean, pairs, show, usage
 
 if TYPE_CHECKING:
-    from rpc.client import RpcClient, TransactionStatus
+    from rpc.client import RpcClient, TransactionStatus, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ def send(sending: Sending, family: type[Transaction], what: str, **fields: Any) 
         _sign_offline(sending, family, what, fee, fields)
         return
     network = sending.network
-    network.ring.key(sending.key_name)  # asks for the passphrase outside the event loop
-    network.params  # noqa: B018 - fetched here for the same reason
+    # What asks the user or the node by itself is done before the event loop runs.
+    account = network.account(sending.key_name, nonce=sending.nonce)
+    until: Wait = "committed" if sending.wait else "accepted"
+    timeout_ms = round(sending.timeout_s * 1000)
 
     async def submit(client: RpcClient) -> TransactionStatus:
-        account = network.account(sending.key_name, client, sending.nonce)
-        return await account.send(
-            family,
-            wait="committed" if sending.wait else "accepted",
-            timeout_ms=round(sending.timeout_s * 1000),
-            fee=fee,
-            **fields,
-        )
+        if sending.nonce is not None:
+            # A session would take another nonce where this one does not fit.
+            signed = account.sign(account.build(family, fee=fee, **fields))
+            return await client.submit(signed.raw, wait=until, timeout_ms=timeout_ms)
+        session = network.account(sending.key_name, client)
+        return await session.send(family, wait=until, timeout_ms=timeout_ms, fee=fee, **fields)
 
     status = ask(submit, network.node, network.home)
     tell(status, what, waited=sending.wait, timeout_s=sending.timeout_s, as_json=sending.as_json)

@@ -1,0 +1,132 @@
+"""A four-validator network of real processes in a folder of its own, gone when it is left.
+
+The homes, settings and processes are those of `tally devnet`; only the network definition is the
+caller's. Ports are taken from where a devnet's are not, so that both can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from genesis.definition import NetworkDefinition, genesis_hash, to_core
+from genesis.document import Document, dump
+from node.devnet import homes, processes
+from node.devnet.network import Started, until_ready
+from node.devnet.state import DevnetState
+from node.home import write_file
+
+BASE_PORT = 18_700
+
+# Imports, keys and links of four processes; a loaded machine takes longer.
+UP_TIMEOUT_S = 90.0
+
+
+class NotUp(Exception):
+    """The validators did not come up in time. `log` is the first one's."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(f"the network is not ready after {UP_TIMEOUT_S:g} s; see {log}")
+        self.log = log
+
+
+class TemporaryNetwork:
+    """`async with TemporaryNetwork(document) as network:` — running and ready inside.
+
+    `document` is a devnet definition whose validators have the well-known keys, in their order.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.definition: NetworkDefinition = to_core(document)
+        self._folder: Path | None = None
+        self._started: Started | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """RPC of every validator."""
+        return [each.url for each in self._running.state.validators]
+
+    @property
+    def pids(self) -> list[int]:
+        """The validators' processes."""
+        return [each.pid for each in self._running.processes.values()]
+
+    @property
+    def folder(self) -> Path:
+        """Where the homes are."""
+        return self._running.state.root
+
+    async def __aenter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="tally-"))
+        try:
+            await self._start(self._folder)
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    @property
+    def _running(self) -> Started:
+        assert self._started is not None
+        return self._started
+
+    async def _start(self, folder: Path) -> None:
+        state = await asyncio.to_thread(self._prepare, folder)
+        started = self._started = Started(state, is_new=True, processes={})
+        for each in state.validators:
+            started.processes[each.number] = processes.start(each)
+        try:
+            async with asyncio.timeout(UP_TIMEOUT_S):
+                await until_ready(started)
+        except TimeoutError:
+            raise NotUp(state.validators[0].log) from None
+
+    def _prepare(self, folder: Path) -> DevnetState:
+        document = self._document
+        count = len(document.validators)
+        made = homes.create(folder, count, BASE_PORT, document.genesis_time_ms)
+        for each in made.validators:
+            write_file(each.place.genesis_file, dump(document).encode(), replace=True)
+        named = replace(
+            made,
+            chain_id=document.chain_id,
+            genesis_hash="0x" + genesis_hash(document).hex(),
+        )
+        state = homes.with_free_ports(named)
+        homes.write_settings(state)
+        return state
+
+    async def _stop(self) -> None:
+        if self._started is not None:
+            await asyncio.to_thread(_end, list(self._started.processes.values()))
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+
+def _end(running: list[subprocess.Popen[bytes]]) -> None:
+    """SIGTERM to all, SIGKILL to whoever stays."""
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + processes.STOP_TIMEOUT_S
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -125,6 +125,8 @@ class Admission:
         self._network = network
         self._finality = finality
         self._trace = tracer
+        # One slice between two turns of the loop, however many callers submit at a time.
+        self._turn = asyncio.Lock()
         application.on_block(self._on_block)
 
     async def submit(self, raws: Sequence[bytes]) -> list[TransactionState | TransactionRefused]:
@@ -182,7 +184,8 @@ class Admission:
                 checks = 0
                 self._hand_on(admitted, source, spread)
                 admitted = []
-                await asyncio.sleep(0)
+                async with self._turn:
+                    await asyncio.sleep(0)
         self._hand_on(admitted, source, spread)
         return answers
 

@@ -12,15 +12,15 @@ protocol depends on it.
 
 from __future__ import annotations
 
-# Full blocks should take this long from one to the next: a tenth of the shortest usual round, long
-# enough that the fixed cost of a block (votes, fsyncs, headers) is a small part of it.
-TARGET_MS = 120
+# Full blocks should take this long from one to the next: well within a usual round, long enough
+# that the fixed cost of a block (votes, fsyncs, headers) is a small part of it.
+TARGET_MS = 300
 
 # Under this many transactions the fixed cost of a block rules; shrinking further gains nothing.
-LEAST_COUNT = 64
+LEAST_COUNT = 256
 
 # Where it starts: right for one slow core.
-FIRST_COUNT = 256
+FIRST_COUNT = 512
 
 
 class ProposalPace:

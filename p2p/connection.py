@@ -174,8 +174,8 @@ class Connection(asyncio.Protocol):
             return
         if self._link.closed_by_peer:
             self.close(LinkLost("closed by the peer"))
-            return
-        self._flush()
+        else:
+            self._flush()
 
     def eof_received(self) -> None:
         """The peer sends nothing more: the transport closes itself."""
@@ -361,16 +361,14 @@ class Connection(asyncio.Protocol):
             data = self._negotiate(stream, data)
             if not data or not stream.open:
                 return
-        handler = stream.handler
-        held = handler.buffered_bytes
-        handler.data(stream, data)
+        stream.handler.data(stream, data)
         if stream.open:
-            self._buffered_bytes += handler.buffered_bytes - held
-            if self._buffered_bytes > self._owner.limits.link_buffer_bytes:
-                limit = self._owner.limits.link_buffer_bytes
+            held = stream.handler.buffered_bytes
+            self._buffered_bytes += held - stream.held_bytes
+            stream.held_bytes = held
+            limit = self._owner.limits.link_buffer_bytes
+            if self._buffered_bytes > limit:
                 raise FrameTooLarge("messages in parts", self._buffered_bytes, limit)
-        else:
-            self._buffered_bytes -= held
 
     def _negotiate(self, stream: Stream, data: bytes) -> bytes:
         negotiation = stream.negotiation
@@ -400,27 +398,28 @@ class Connection(asyncio.Protocol):
 
     def _flush_soon(self) -> None:
         self._flush_scheduled = False
-        try:
-            self._flush()
-        except PeerFault as fault:
-            self._handle_fault(fault)
-        except Exception as error:  # noqa: BLE001 - as in data_received
-            self._owner.fail(error)
-            self.abort(LinkLost("internal error"))
+        self._flush()
 
     def _flush(self) -> None:
         """Writes batches while there are any and the transport takes them."""
         if self.peer_key is None:
             return
-        for _ in range(BATCHES_MAX_COUNT):
-            if self._paused or self._closing:
-                return
-            batch = self._collect()
-            if not batch:
-                return
-            self._write(self._link.seal(batch))
-        if self._scheduler:
-            self._schedule_flush()
+        try:
+            for _ in range(BATCHES_MAX_COUNT):
+                if self._paused or self._closing:
+                    return
+                batch = self._collect()
+                if not batch:
+                    return
+                self._write(self._link.seal(batch))
+        except PeerFault as fault:
+            self._handle_fault(fault)
+        except Exception as error:  # noqa: BLE001 - as in data_received
+            self._owner.fail(error)
+            self.abort(LinkLost("internal error"))
+        else:
+            if self._scheduler:
+                self._schedule_flush()
 
     def _collect(self) -> bytes:
         """The next batch of frames: control first, then chunks in the scheduler's order."""
@@ -466,7 +465,7 @@ class Connection(asyncio.Protocol):
         if stream.open:
             stream.open = False
             stream.out = deque()
-            self._buffered_bytes -= stream.handler.buffered_bytes
+            self._buffered_bytes -= stream.held_bytes
             self._streams.pop(stream.stream_id, None)
 
     def _handle_fault(self, fault: PeerFault) -> None:

@@ -226,14 +226,21 @@ class Links:
         self.accepting = False
         for record in list(self._records.values()):
             record.connection.close(error)
+        if not await self._wait_until_gone():
+            for record in list(self._records.values()):
+                record.connection.abort(error)
+            await self._wait_until_gone()
+
+    async def _wait_until_gone(self) -> bool:
+        """Whether every transport went within the linger time."""
         try:
             async with asyncio.timeout(self.limits.linger_s):
                 while self._records:
                     self._transports_gone.clear()
                     await self._transports_gone.wait()
         except TimeoutError:
-            for record in list(self._records.values()):
-                record.connection.abort(error)
+            return False
+        return True
 
     # -- ConnectionOwner ------------------------------------------------------------------------
 

@@ -26,6 +26,9 @@ _JOIN_BYTES = 1024
 QUEUE_MAX_COUNT = 4096
 """Default bound of a queue: one second of small messages at 4,000/s."""
 
+L0_MAX_BYTES = 1024 * 1024
+"""Largest message of lane L0, before which everything else waits: 80 ms at 100 Mbit/s."""
+
 QUEUE_MIN_BYTES = 1024 * 1024
 """Least default bound in bytes: 250 bytes for each of those."""
 
@@ -57,6 +60,7 @@ class MessageProtocol:
 
     def __post_init__(self) -> None:
         assert self.max_size_bytes > 0
+        assert self.lane is not Lane.L0 or self.max_size_bytes <= L0_MAX_BYTES
         assert self.queue_count > 0
         assert self.queue_bytes >= self.max_size_bytes
 

@@ -65,6 +65,7 @@ class Stream:
         "finished",
         "finishing",
         "handler",
+        "held_bytes",
         "lane",
         "negotiation",
         "open",
@@ -97,6 +98,8 @@ class Stream:
         self.finishing = False
         self.finished = False
         self.open = True
+        # What the handler held of an incomplete message when it was last asked.
+        self.held_bytes = 0
         # Monotonic second at which an inbound stream is reset; None once it has brought its due.
         self.deadline_s: float | None = None
 

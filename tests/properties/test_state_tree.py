@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ledger.state_tree import StateTree, TreeUpdate, bucket_prefix, verify_state_proof
+from tests.kit.state_root import state_root_by_definition
 
 # Few keys, so that histories meet themselves: some share a bucket, the rest are spread.
 _TOGETHER = [
@@ -52,7 +53,7 @@ class TreeMachine(RuleBasedStateMachine):
         on, before = (self.ahead[-1][0], self.ahead[-1][2]) if self.ahead else (None, self.state)
         update = self.tree.update(changes, on=on)
         after = changed(before, changes)
-        assert update.root == rebuilt(after).root
+        assert update.root == state_root_by_definition(after)
         assert sorted(update.created) == sorted(after.keys() - before.keys())
         assert sorted(update.removed) == sorted(before.keys() - after.keys())
         self.ahead.append((update, changes, after))
@@ -87,11 +88,11 @@ class TreeMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees_with_the_state(self) -> None:
-        assert self.tree.root == rebuilt(self.state).root
+        assert self.tree.root == state_root_by_definition(self.state)
         assert len(self.tree) == len(self.state)
 
 
-TreeMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TreeMachine.TestCase.settings = settings(max_examples=10, stateful_step_count=30, deadline=None)
 TestTreeMachine = TreeMachine.TestCase
 
 
@@ -118,4 +119,4 @@ def test_the_root_depends_on_the_state_and_not_on_its_history(
         shuffler.shuffle(items)  # type: ignore[attr-defined]
         tree.apply(tree.update(dict(items)))
         state = changed(state, changes)
-    assert tree.root == rebuilt(state).root
+    assert tree.root == state_root_by_definition(state)

@@ -30,6 +30,9 @@ from ledger.certificate import (
     make_certificate,
 )
 
+# Proposed now, requested, prepared by a quorum now, PREPAREd by us, claimed by us, decided.
+KEPT_BLOCKS = 6
+
 # ---- facts --------------------------------------------------------------------------------------
 
 
@@ -247,9 +250,16 @@ def commit(core: Core) -> bool:
 
 
 def forget_blocks(core: Core) -> None:
-    """Drop the blocks that no fact refers to any more: at most four stay."""
+    """Drop the blocks that no fact refers to any more: at most KEPT_BLOCKS stay.
+
+    A block that we PREPAREd last stays through changes of round: a quorum may have prepared it,
+    and then the next leader may need it from us.
+    """
     h = core.h
     in_use = {h.accepted, h.requested, h.prepares.quorum_in(h.round)}
+    own = h.own.get(VOTE_PREPARE)
+    if own is not None and isinstance(own.message, Prepare):
+        in_use.add(own.message.block_hash)
     if h.prepared is not None:
         in_use.add(h.prepared.block_hash)
     if h.decided is not None:

@@ -275,15 +275,23 @@ def request_block(core: Core) -> None:
 
 
 def _holders(core: Core, block_hash: bytes) -> list[int]:
-    """Peers that voted for the block in a way that needs its bytes; everybody if none is known."""
+    """Peers that voted for the block in a way that needs its bytes, those who claim it as prepared
+    first (they keep it longest); everybody if none is known."""
     h = core.h
     books = (h.pre_prepares, h.prepares, h.commits)
     everybody = [index for index in range(len(core.validators)) if index != core.own_index]
-    known = [
+    claiming = [
         index
         for index in everybody
-        if any(entry.content == block_hash for book in books for entry in book.entries(index))
+        if any(entry.content[1] == block_hash for entry in h.view_changes.entries(index))
     ]
+    voting = [
+        index
+        for index in everybody
+        if index not in claiming
+        and any(entry.content == block_hash for book in books for entry in book.entries(index))
+    ]
+    known = claiming + voting
     return known or everybody
 
 

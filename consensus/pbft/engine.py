@@ -62,9 +62,10 @@ stable checkpoint: watermarks shrink to "this height, and a buffer for the next"
 collection to "forget the height when it is applied". Clients' requests are the mempool's business.
 
 What is bounded. Per validator and type, the vote of the highest round (COMMITs: of the two highest)
-at this height and the next; one proof per VIEW-CHANGE; at most four blocks; one block of the next
-height. `wants` refuses in O(1), before any signature is checked: strangers, senders that are not
-the author, rounds past MAX_ROUND, what is already known, and what cannot matter any more.
+at this height and the next; one proof per VIEW-CHANGE; at most agreement.KEPT_BLOCKS blocks; one
+block of the next height. `wants` refuses in O(1), before any signature is checked: strangers,
+senders that are not the author, rounds past MAX_ROUND, what is already known, and what cannot
+matter any more.
 
 How the code is cut. An event enters facts; then the rules of RULES run until none of them has
 anything to add. Rules are functions of the facts, so it does not matter which event completed them,

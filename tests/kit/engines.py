@@ -57,6 +57,7 @@ from ledger.block import (
 )
 from ledger.certificate import CommitCertificate, verify_certificate
 from ledger.crypto import PrivateKey, sha256
+from ledger.errors import MalformedData
 from ledger.params import DEVNET_PARAMS, ChainParams
 from ledger.validators import Validator, ValidatorSet
 
@@ -333,11 +334,12 @@ class Host:
 
     def receive(self, letter: Letter) -> str | None:
         """A message from another validator."""
-        raw = self.engine.encode(letter.message)
-        return self.hand_in(
-            self.validators.index_of_node_key.get(self.cluster.keys[letter.sender]),
-            self.engine.decode(raw),
-        )
+        try:
+            message = self.engine.decode(self.engine.encode(letter.message))
+        except MalformedData:
+            return "malformed"
+        sender = self.validators.index_of_node_key.get(self.cluster.keys[letter.sender])
+        return self.hand_in(sender, message)
 
     def fire(self, timer_id: int) -> None:
         """A timer's time has come."""

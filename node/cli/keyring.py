@@ -156,12 +156,11 @@ def store_key(
     passphrase: str,
     *,
     key: PrivateKey | None = None,
-    n: int = SCRYPT_N,
 ) -> PrivateKey:
     """Keep a key (a new one by default) in the home under a free name. Raises FileExistsError."""
     made = PrivateKey(_random_secret()) if key is None else key
     description = f"{name} {peer_id(made.public_key)}"
-    store: Keystore = seal(made, passphrase, n=n, description=description)
+    store: Keystore = seal(made, passphrase, n=SCRYPT_N, description=description)
     write_secret(home.key_file(name), store.dump())
     return made
 

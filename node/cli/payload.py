@@ -49,7 +49,7 @@ def payload_from_json(text: str) -> Transaction:
     if missing:
         raise usage(f"{family.__name__} needs {', '.join(missing)}")
     try:
-        return msgspec.convert({"type": family.__struct_config__.tag, **fields}, family)
+        return msgspec.convert([family.__struct_config__.tag, *map(fields.get, names)], family)
     except msgspec.ValidationError as error:
         raise usage(f"the payload does not fit: {error}") from error
 

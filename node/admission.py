@@ -8,8 +8,9 @@ judged.
 Checks run in slices with a turn of the event loop between them, so that a burst of transactions
 never holds up votes for longer than one slice.
 
-What comes from a client is spread to every peer. What comes from a peer is not passed on
-(validators form a full mesh); the peer is charged only for what it must have refused itself.
+What comes from a client is spread to every peer, and so is what comes from an observer, which may
+know few validators. What comes from a validator is not passed on, since validators form a full
+mesh. A peer is charged only for what it must have refused itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from consensus.engine import Tip
 from ledger.crypto import sha256
 from ledger.errors import MalformedData
 from ledger.execution.block import Outcome
+from ledger.identity import public_key_of
 from ledger.mempool import Mempool, TransactionDropped
 from ledger.reasons import TransactionRefused
 from ledger.state import read_account
@@ -142,7 +144,12 @@ class Admission:
                 if refusal.reason in CHARGED_REASONS:
                     self._network.charge_peer(peer, refusal.reason, BAD_TRANSACTION_POINTS)
 
-            await self._take_all(batch, "peer", None, charge)
+            spread = None if self._is_validator(peer) else self._network.spread
+            await self._take_all(batch, "peer", spread, charge)
+
+    def _is_validator(self, peer: str) -> bool:
+        validators = self._application.validators()
+        return public_key_of(peer) in validators.index_of_node_key
 
     def standing(self, transaction_id: bytes) -> TransactionState | None:
         """Where a transaction is; None for unknown or dropped ones."""

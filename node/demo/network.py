@@ -32,6 +32,8 @@ UP_TIMEOUT_S = 90.0
 class NotUp(Exception):
     """The validators did not come up in time. `log` is the first one's."""
 
+    reason = "NOT_UP"
+
     def __init__(self, log: Path) -> None:
         super().__init__(f"the network is not ready after {UP_TIMEOUT_S:g} s; see {log}")
         self.log = log
@@ -65,12 +67,7 @@ class TemporaryNetwork:
         return self._running.state.root
 
     async def __aenter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="tally-"))
-        try:
-            await self._start(self._folder)
-        except BaseException:
-            await self._stop()
-            raise
+        await self.start()
         return self
 
     async def __aexit__(
@@ -79,7 +76,23 @@ class TemporaryNetwork:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stop()
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin, and wait until every validator is ready. Raises NotUp, DevnetError."""
+        self._folder = Path(tempfile.mkdtemp(prefix="tally-"))
+        try:
+            await self._start(self._folder)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the processes and remove the folder."""
+        if self._started is not None:
+            await asyncio.to_thread(_end, list(self._started.processes.values()))
+        if self._folder is not None:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def _running(self) -> Started:
@@ -111,12 +124,6 @@ class TemporaryNetwork:
         state = homes.with_free_ports(named)
         homes.write_settings(state)
         return state
-
-    async def _stop(self) -> None:
-        if self._started is not None:
-            await asyncio.to_thread(_end, list(self._started.processes.values()))
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
 
 def _end(running: list[subprocess.Popen[bytes]]) -> None:

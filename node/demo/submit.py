@@ -39,15 +39,17 @@ STALL_S = 120.0
 
 
 class Stalled(Exception):
-    """The network stopped committing. `reason` is the last refusal or failure seen."""
+    """The network stopped committing. `last_word` is the last refusal or failure seen."""
 
-    def __init__(self, waiting: int, reason: str) -> None:
+    reason = "STALLED"
+
+    def __init__(self, waiting: int, last_word: str) -> None:
         super().__init__(
             f"nothing was committed for {STALL_S:g} s while {waiting:,} transactions wait "
-            f"(last word: {reason or 'none'})"
+            f"(last word: {last_word or 'none'})"
         )
         self.waiting = waiting
-        self.reason = reason
+        self.last_word = last_word
 
 
 @dataclass(slots=True)

@@ -189,7 +189,7 @@ class LevelStore(StoreReader):
             raise WrongGenesis(self._path, genesis_hash, found)
 
     def close(self) -> None:
-        """Close the database. Snapshots and iterators of it end."""
+        """Close the database, not while a write is under way. Snapshots and iterators of it end."""
         self._source = None
         close_database(self._path, self._db)
 

@@ -46,9 +46,15 @@ def keys_in_one_bucket(count: int, prefix: bytes = b"k") -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def crowd() -> list[bytes]:
-    """40 keys in one bucket: more than an undivided bucket holds."""
-    return keys_in_one_bucket(40)
+def neighbours() -> list[bytes]:
+    """43 keys of one bucket, found once: it takes 65,536 attempts a key."""
+    return keys_in_one_bucket(43)
+
+
+@pytest.fixture(scope="module")
+def crowd(neighbours: list[bytes]) -> list[bytes]:
+    """40 of them: more than an undivided bucket holds."""
+    return neighbours[:40]
 
 
 def filled(state: dict[bytes, bytes]) -> StateTree:
@@ -242,15 +248,16 @@ def test_many_changes_in_one_bucket_agree_with_few(crowd: list[bytes]) -> None:
     )
 
 
-def test_a_bucket_grown_large_still_proves_in_little(crowd: list[bytes]) -> None:
+def test_a_bucket_grown_large_still_proves_in_little(
+    crowd: list[bytes], neighbours: list[bytes]
+) -> None:
     tree = filled(some_state(200) | dict.fromkeys(crowd, b"v"))
     for key in crowd:
         proof = tree.prove(key)
         assert len(proof.siblings) > 24
         assert len(proof.entries) <= 32 * 64
         assert verify_state_proof(tree.root, key, b"v", proof)
-    absent = keys_in_one_bucket(43)[-3:]
-    for key in absent:
+    for key in neighbours[40:]:
         assert verify_state_proof(tree.root, key, None, tree.prove(key))
 
 
@@ -431,15 +438,20 @@ def test_the_log_stays_bounded_and_correct_over_many_rotations(
     assert deltas <= 4 * 16 + 16 + 23
 
 
-def test_an_update_larger_than_the_table_leaves_pages_only() -> None:
+def test_an_update_of_the_whole_table_leaves_pages_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_tree_log, "PAGE_BUCKETS", 16)
+    monkeypatch.setattr(state_tree_log, "PAGE_COUNT", 4)
+    keys = {bucket_prefix(key): key for key in (b"%d" % i for i in range(400_000))}
+    table = [keys[bucket.to_bytes(2)] for bucket in range(64)]
     tree, disk = StateTree(), Disk()
-    changes: dict[bytes, bytes | None] = {b"%d" % i: b"v" for i in range(300_000)}
-    run_blocks(tree, disk, [changes])
-    assert {key[0] for key in disk.records} <= {0, 1, 2}
-    assert sum(key[0] == 1 for key in disk.records) >= 120
+    run_blocks(tree, disk, [{table[5]: b"early"}, {table[6]: b"early"}])
+    run_blocks(tree, disk, [dict.fromkeys(table, b"v")])
+    assert [key[0] for key in sorted(disk.records)] == [0, 1, 1, 1, 1]
     assert disk.load().root == tree.root
-    run_blocks(tree, disk, [{b"7": b"w"}, {b"8": None}])
-    assert disk.load().root == tree.root
+    run_blocks(tree, disk, [{table[7]: b"w"}, {table[8]: None}])
+    loaded = disk.load()
+    assert loaded.root == tree.root == state_root_by_definition(disk.state)
+    assert loaded._log.state == tree._log.state
 
 
 def test_damaged_records_and_values_are_noticed() -> None:

@@ -540,6 +540,35 @@ def test_nothing_is_committed_after_a_failed_write(chain: Chain) -> None:
     chain.check()
 
 
+def test_a_failed_single_write_poisons_the_store_too(chain: Chain) -> None:
+    chain.run(range(1, 3))
+    database = chain.store._db
+
+    class FailingDisk:
+        def put(self, key: bytes, value: bytes, *, sync: bool) -> None:
+            assert sync
+            raise plyvel.IOError(b"IO error: Input/output error")
+
+    chain.store._db = FailingDisk()
+    with pytest.raises(StoreFailed, match="Input/output"):
+        chain.store.meta_put(b"name", b"value")
+    chain.store._db = database
+    with pytest.raises(StoreFailed, match="failed before"):
+        chain.store.commit_block(chain.record(3))
+    chain.reopen()
+    chain.check()
+
+
+def test_a_write_after_closing_is_an_error_and_leaves_the_tip_before(chain: Chain) -> None:
+    chain.run(range(1, 3))
+    prepared = chain.store.prepare_block(chain.record(3))
+    chain.store.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        prepared.write()
+    chain.reopen()
+    chain.check()
+
+
 # --- crash
 
 

@@ -1,0 +1,46 @@
+"""The checker itself: every way in which a chain may betray its clients is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.transactions import Transfer, sign_transaction
+from tests.integration.network.history import Client, Sent, check_histories
+from tests.kit.chain import CHAIN, GENESIS_HASH, address_of, key_of
+
+
+def client_with(count: int) -> tuple[Client, list[bytes]]:
+    client = Client("alice", CHAIN)
+    for nonce in range(count):
+        transfer = Transfer(CHAIN.chain_id, address_of("alice"), nonce, 1_000, 0, client.to, 5)
+        client.sent.append(Sent(sign_transaction(transfer, key_of("alice"), GENESIS_HASH), 5))
+    return client, [each.signed.transaction_id for each in client.sent]
+
+
+def test_what_was_not_acknowledged_may_or_may_not_stand() -> None:
+    client, ids = client_with(3)
+    client.sent[0].height = 1
+
+    check_histories({1: ids[:1]}, [client])
+    check_histories({1: ids[:1], 2: ids[1:]}, [client])
+
+
+@pytest.mark.parametrize(
+    ("blocks", "complaint"),
+    [
+        ({1: [1]}, "lost"),
+        ({1: [], 2: [0, 1]}, "it is at 2"),
+        ({1: [0], 2: [0]}, "stands at 1 and at 2"),
+        ({1: [0, 2]}, "nonces"),
+        ({1: [0], 2: [3]}, "nobody sent"),
+    ],
+)
+def test_what_betrays_a_client_is_named(blocks: dict[int, list[int]], complaint: str) -> None:
+    client, ids = client_with(3)
+    ids.append(bytes(32))
+    client.sent[0].height = 1
+
+    with pytest.raises(AssertionError, match=complaint):
+        check_histories(
+            {at: [ids[each] for each in numbers] for at, numbers in blocks.items()}, [client]
+        )

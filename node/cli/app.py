@@ -16,6 +16,7 @@ from node.cli import (
     receipt_commands,
     tx_commands,
 )
+from node.demo import command as demo_commands
 
 app = typer.Typer(
     name="tally",
@@ -60,3 +61,4 @@ app.add_typer(genesis_commands.app)
 app.add_typer(tx_commands.app)
 app.add_typer(receipt_commands.app)
 app.add_typer(config_commands.app)
+app.add_typer(demo_commands.app)

@@ -142,7 +142,8 @@ class _Node:
         signatures = SignatureCache(network.genesis_hash)
         scores = ScoreKeeper(setup.home.data / "scores", trace)
         closing.push_async_callback(scores.close)
-        await scores.start(store.state_items(PAIR_PREFIX))
+        # One pass over all state beats a look-up a pair.
+        await scores.start(item for item in store.state_scan() if item[0].startswith(PAIR_PREFIX))
         consensus_key = None if setup.keys.consensus is None else setup.keys.consensus.public_key
         remembered = SignatureMemory()
         application = LedgerApplication(

@@ -21,7 +21,7 @@ GREETING = encode_line("/multistream/1.0.0")
 
 
 class RawPeer:
-    """Dials a host and does what a test wants, byte for byte."""
+    """Dials a host and does what a test wants, byte for byte; or is dialled (`serve`)."""
 
     def __init__(self, number: int = 99, *, context: SSL.Context | None = None) -> None:
         key = PrivateKey(number.to_bytes(32, "big"))
@@ -30,6 +30,8 @@ class RawPeer:
         self.events: list[Event] = []
         self.data: dict[int, bytes] = defaultdict(bytes)
         self.ended = False
+        # What `serve` answers to the first bytes of a stream.
+        self.reply: Callable[[bytes], bytes] = lambda _first: b""
 
     async def dial(self, port: int, *, direct: bool = True) -> None:
         self.link = SecureLink(self.context, dialer=True, direct_tls=direct)
@@ -38,6 +40,21 @@ class RawPeer:
         self.writer.write(self.link.take_output())
         while self.link.stage is not Stage.OPEN and not self.ended:
             await self.read()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes a link that a host dialled, for `asyncio.start_server`."""
+        self.link = SecureLink(self.context, dialer=False)
+        self.yamux = YamuxSession(dialer=False, inbound_max_count=64)
+        self.reader, self.writer = reader, writer
+        answered: set[int] = set()
+        while not self.ended:
+            await self.read()
+            for stream in self.data.keys() - answered:
+                answered.add(stream)
+                body = self.reply(self.data[stream])
+                if body:
+                    self.flush(self.yamux.data_header(stream, len(body)) + body)
+        writer.close()
 
     async def read(self) -> None:
         """Takes what comes next."""

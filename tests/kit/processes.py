@@ -216,7 +216,6 @@ class Processes:
                 )
 
     async def _is_ready(self, session: aiohttp.ClientSession, index: int) -> bool:
-        self.check_alive()
         timeout = aiohttp.ClientTimeout(total=5.0)
         try:
             async with session.get(f"{self.url(index)}/readyz", timeout=timeout) as answer:
@@ -230,9 +229,14 @@ class Processes:
         what: str,
         deadline_s: float = DEADLINE_S,
     ) -> T:
-        """As `until`, and a failure shows the logs."""
+        """As `until`; fails at once if a validator ends by itself, and shows the logs."""
+
+        async def alive() -> T | None:
+            self.check_alive()
+            return await condition()
+
         try:
-            return await until(condition, what, deadline_s)
+            return await until(alive, what, deadline_s)
         except GaveUp as error:
             logs = "\n".join(f"--- {index}\n{self.log_tail(index, 8)}" for index in self.indexes)
             raise GaveUp(f"{error}\n{logs}") from error

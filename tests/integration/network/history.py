@@ -14,7 +14,6 @@ from a validator and demands
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -85,9 +84,8 @@ class Load:
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        # What a client died of was raised by the wait that it failed, or does not matter any more.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for client in self._rpc.values():
             await client.close()
 

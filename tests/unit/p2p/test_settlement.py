@@ -160,7 +160,7 @@ class Nodes(RuleBasedStateMachine):
 
 
 TestNodes = Nodes.TestCase
-TestNodes.settings = settings(deadline=None, max_examples=200, stateful_step_count=30)
+TestNodes.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
 
 
 def test_a_simultaneous_dial_ends_with_the_lower_ones_link() -> None:

@@ -171,7 +171,7 @@ def test_help_and_usage_errors_load_nothing_heavy() -> None:
         "msgspec",
         "coincurve",
     ]
-    code = f"import sys, node.cli.app; print(sorted(set({heavy}) & set(sys.modules)))"
+    code = f"import sys, node.cli.app; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
 

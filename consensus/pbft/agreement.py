@@ -66,27 +66,30 @@ def _note_pre_prepare(core: Core, message: PrePrepare) -> None:
     _accuse(core, "pre_prepare", message, known)
     for claim in message.claims:
         core.h.watch.see(claim.validator, message.round)
-        core.h.view_changes.add(
-            claim.validator,
-            message.round,
-            (claim.prepared_round, claim.prepared_hash),
-            claim.signature,
-        )
+        entry = Entry(message.round, (claim.prepared_round, claim.prepared_hash), claim.signature)
+        _note_claim(core, claim.validator, entry)
 
 
 def _note_view_change(core: Core, message: ViewChange) -> None:
     h = core.h
     claimed = (message.prepared_round, message.prepared_hash)
-    known = h.view_changes.add(message.validator, message.round, claimed, message.signature)
-    if known is not None:
-        first = _view_change(core, known)
-        vote = message.vote(core.chain_id)
-        _give_evidence(core, message.validator, "view_change", first, (vote, message.signature))
+    entry = Entry(message.round, claimed, message.signature)
+    if not _note_claim(core, message.validator, entry):
         return
-    entries = h.view_changes.entries(message.validator)
-    if entries and entries[0].round == message.round:
+    kept = h.view_changes.entry(message.validator, message.round)
+    if kept is not None and kept.content == claimed:
         h.proofs[message.validator] = message
-    _check_amnesia(core, message.validator)
+
+
+def _note_claim(core: Core, validator: int, entry: Entry[Claimed]) -> bool:
+    """Enter a VIEW-CHANGE, sent or in a justification. False when it contradicts an earlier one."""
+    known = core.h.view_changes.add(validator, entry.round, entry.content, entry.signature)
+    if known is not None:
+        first, second = _view_change(core, known), _view_change(core, entry)
+        _give_evidence(core, validator, "view_change", first, second)
+        return False
+    _check_amnesia(core, validator)
+    return True
 
 
 def _accuse(
@@ -156,8 +159,6 @@ def receive_pre_prepare(core: Core, message: PrePrepare, event: Received) -> Non
     if h.accepted is None:
         h.accepted = message.block_hash
         h.accepted_fresh = message.prepared is None
-        if not h.accepted_fresh:
-            h.judge_anew(message.block_hash)
     if h.accepted == message.block_hash:
         h.proposals[message.block_hash] = event.proposal
 
@@ -202,19 +203,24 @@ def decide(core: Core) -> bool:
 
 
 def judge(core: Core) -> bool:
-    """Rule: have the application execute what we may come to vote for, once."""
+    """Rule: have the application execute what we may come to vote for, once.
+
+    A block that was refused as a fresh one, perhaps for its time, or is still held for its time, is
+    judged again without regard to time once a quorum has prepared it.
+    """
     h = core.h
     for block_hash in (h.accepted, h.prepares.quorum_in(h.round)):
         proposal = h.proposals.get(block_hash) if block_hash is not None else None
-        if (
-            block_hash is None
-            or proposal is None
-            or block_hash in h.verdicts
-            or block_hash in h.validating
-        ):
+        if block_hash is None or proposal is None:
             continue
-        h.validating.add(block_hash)
-        fresh = block_hash == h.accepted and h.accepted_fresh
+        fresh = h.accepted_fresh and h.prepares.quorum_in(h.round) != block_hash
+        verdict = h.verdicts.get(block_hash)
+        if verdict is not None and (verdict.ok or fresh or not verdict.fresh):
+            continue
+        asked = h.validating.get(block_hash)
+        if asked is not None and (fresh or not asked):
+            continue
+        h.validating[block_hash] = fresh
         core.effects.append(Validate(proposal, fresh))
         return True
     return False
@@ -223,7 +229,7 @@ def judge(core: Core) -> bool:
 def prepare(core: Core) -> bool:
     """Rule: PREPARE the block proposed in this round when it is valid."""
     h = core.h
-    if core.own_index is None or h.accepted is None or not h.verdicts.get(h.accepted):
+    if core.own_index is None or h.accepted is None or not core.is_valid(h.accepted):
         return False
     if core.own_vote(VOTE_PREPARE) is not None or core.own_vote(VOTE_COMMIT) is not None:
         return False
@@ -240,7 +246,7 @@ def commit(core: Core) -> bool:
     block_hash = h.prepares.quorum_in(h.round)
     if block_hash is None or core.own_vote(VOTE_COMMIT) is not None:
         return False
-    if core.own_index is None or not h.verdicts.get(block_hash):
+    if core.own_index is None or not core.is_valid(block_hash):
         return False
     h.prepared = make_prepared(
         core.validators, h.round, block_hash, h.prepares.voters(h.round, block_hash)
@@ -267,7 +273,7 @@ def forget_blocks(core: Core) -> None:
     for block_hash in [each for each in h.proposals if each not in in_use]:
         del h.proposals[block_hash]
         h.verdicts.pop(block_hash, None)
-        h.validating.discard(block_hash)
+        h.validating.pop(block_hash, None)
 
 
 def phase(core: Core) -> str:

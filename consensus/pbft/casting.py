@@ -95,7 +95,7 @@ def _persist(core: Core, group: CastGroup) -> None:
         core.chain_id,
         tuple(map(_without_block, messages)),
         core.h.prepared,
-        _block_to_store(core, messages),
+        _blocks_to_store(core, messages),
     )
     core.effects.append(Persist(core.last_record, encode_record(record), tuple(votes)))
     core.writing.append((core.last_record, core.height, tuple(messages)))
@@ -105,22 +105,18 @@ def _persist(core: Core, group: CastGroup) -> None:
         )
 
 
-def _block_to_store(core: Core, messages: list[SignedMessage]) -> StoredProposal | None:
-    """The block which this record must carry: the one proposed, else the one prepared."""
+def _blocks_to_store(core: Core, messages: list[SignedMessage]) -> tuple[StoredProposal, ...]:
+    """The blocks which this record must carry: the one prepared and the one proposed."""
     h = core.h
-    wanted = h.prepared.block_hash if h.prepared is not None else None
-    for message in messages:
-        if isinstance(message, PrePrepare):
-            wanted = message.block_hash
-    if wanted is None or wanted in h.journaled:
-        return None
-    proposal = h.proposals.get(wanted)
-    if proposal is None:
-        # Prepared before a restart, and its block lost with an undurable record. The certificate
-        # alone lets us claim it; the leader that needs the block asks those who prepared it.
-        return None
-    h.journaled.add(wanted)
-    return StoredProposal(proposal.header, proposal.block_hash, proposal.block)
+    needed = [h.prepared.block_hash] if h.prepared is not None else []
+    needed.extend(each.block_hash for each in messages if isinstance(each, PrePrepare))
+    stored = []
+    for block_hash in needed:
+        proposal = h.proposals.get(block_hash)
+        if proposal is not None and block_hash not in h.journaled:
+            h.journaled.add(block_hash)
+            stored.append(StoredProposal(proposal.header, block_hash, proposal.block))
+    return tuple(stored)
 
 
 def _without_block(message: SignedMessage) -> SignedMessage:

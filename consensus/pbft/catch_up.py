@@ -252,11 +252,14 @@ def missing_blocks(core: Core) -> list[bytes]:
 
 
 def fetch(core: Core) -> bool:
-    """Rule: ask for a missing block as soon as it is known to be needed."""
+    """Rule: ask for a missing block as soon as it is known to be needed, and anew in each round."""
     missing = missing_blocks(core)
-    if not missing or core.h.requested == missing[0]:
+    if not missing:
+        return False
+    if core.h.requested == missing[0] and core.h.requested_in == core.h.round:
         return False
     core.h.requested = missing[0]
+    core.h.requested_in = core.h.round
     core.h.requests_sent = 0
     request_block(core)
     return True

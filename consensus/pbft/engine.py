@@ -114,7 +114,7 @@ from consensus.pbft.messages import (
     decode_message,
     encode_message,
 )
-from consensus.pbft.state import Core, HeightState
+from consensus.pbft.state import MAX_ROUND, Core, HeightState, Verdict
 from consensus.pbft.trace import VoteCast
 from ledger.certificate import Vote
 from ledger.trace import Tracer, no_trace
@@ -231,8 +231,8 @@ class PbftEngine:
                 self._candidate(core, event)
             case Validated():
                 if event.block_hash in core.h.validating:
-                    core.h.validating.discard(event.block_hash)
-                    core.h.verdicts[event.block_hash] = event.ok
+                    fresh = core.h.validating.pop(event.block_hash)
+                    core.h.verdicts[event.block_hash] = Verdict(event.ok, fresh)
             case Signed():
                 casting.signed(core, event)
             case Applied() | Synced():
@@ -282,7 +282,8 @@ class PbftEngine:
         h = core.h
         if timer_id == h.round_timer:
             h.round_timer = None
-            round_change.enter_round(core, h.round + 1, announce=True)
+            if h.round < MAX_ROUND:
+                round_change.enter_round(core, h.round + 1, announce=True)
         elif timer_id == h.heartbeat_timer:
             h.heartbeat_timer = None
             h.heartbeat_due = True

@@ -183,6 +183,9 @@ def view_change_vote(
     )
 
 
+# A record carries at most two blocks, a certificate, and a VIEW-CHANGE of each validator.
+RECORD_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
+
 # ---- the journal's records ----------------------------------------------------------------------
 
 
@@ -202,17 +205,17 @@ class Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
     """One step of a validator that others may see: the votes cast, and what justified them.
 
     `votes` are complete signed messages in the order cast, but for the block of a PRE-PREPARE,
-    which is left out: `proposal` holds it, unless an earlier record of the height does. `prepared`
-    is the highest prepared certificate at that moment.
+    which is left out. `prepared` is the highest prepared certificate at that moment. `proposals`
+    holds the blocks of both, unless earlier records of the height do.
     """
 
     chain_id: ChainId
     votes: tuple[SignedMessage, ...]
     prepared: PreparedCertificate | None
-    proposal: StoredProposal | None
+    proposals: tuple[StoredProposal, ...]
 
 
-_record_codec = Codec[Record]("PBFT record", Record, 2 * MESSAGE_LIMIT_BYTES)
+_record_codec = Codec[Record]("PBFT record", Record, RECORD_LIMIT_BYTES)
 
 decode_record = _record_codec.decode
 """The record in canonical bytes. Raises MalformedData."""

@@ -27,7 +27,7 @@ from consensus.pbft.messages import (
     SignedMessage,
     decode_record,
 )
-from consensus.pbft.state import Core, OwnVote
+from consensus.pbft.state import Core, OwnVote, Verdict
 from ledger.certificate import Vote
 
 
@@ -68,8 +68,8 @@ def _fold_one(folded: Folded, record: Record) -> None:
         folded.own[message.vote(record.chain_id).type] = message
     if record.prepared is not None:
         folded.prepared = record.prepared
-    if record.proposal is not None:
-        folded.proposals[record.proposal.block_hash] = record.proposal.proposal()
+    for stored in record.proposals:
+        folded.proposals[stored.block_hash] = stored.proposal()
 
 
 def take_up(core: Core, folded: Folded) -> None:
@@ -83,7 +83,7 @@ def take_up(core: Core, folded: Folded) -> None:
     for block_hash, proposal in folded.proposals.items():
         # We voted for them, so they were executed and found good.
         h.proposals[block_hash] = proposal
-        h.verdicts[block_hash] = True
+        h.verdicts[block_hash] = Verdict(ok=True, fresh=False)
     for kind in sorted(folded.own):
         message = folded.own[kind]
         if isinstance(message, PrePrepare):

@@ -16,8 +16,9 @@ from consensus.pbft.messages import (
     SignedMessage,
     ViewChange,
 )
-from consensus.pbft.state import Core
+from consensus.pbft.state import Claimed, Core, Verdict
 from consensus.pbft.timers import REBROADCAST_MS, round_timeout_ms
+from consensus.pbft.votes import Entry
 from ledger.certificate import VOTE_PRE_PREPARE
 
 
@@ -49,6 +50,8 @@ def enter_round(core: Core, round_: int, *, announce: bool) -> None:
 
 def follow(core: Core) -> bool:
     """Rule: go where more than a third of power has gone; one of them is correct."""
+    if core.h.watch.highest <= core.h.round:
+        return False
     target = core.h.watch.highest_with_one_honest()
     if target <= core.h.round:
         return False
@@ -68,42 +71,53 @@ def lead(core: Core) -> bool:
         return False
     if h.round == 0:
         return _lead_round_0(core)
-    votes = h.view_changes.round_votes(h.round)
-    if not h.view_changes.round_has_quorum(h.round):
+    votes = _justification(core)
+    if votes is None:
         return False
-    prepared_round, prepared_hash = highest_claim(entry.content for entry in votes.values())
-    if prepared_round == NO_ROUND:
-        return _propose_candidate(core) or _build(core, allow_empty=True)
-    proposal = h.proposals.get(prepared_hash)
-    if proposal is None:
-        return False
-    prepared = next(
-        h.proofs[validator].prepared
-        for validator, entry in votes.items()
-        if entry.content == (prepared_round, prepared_hash)
-    )
-    _propose(core, proposal, prepared)
+    claim = highest_claim(entry.content for entry in votes.values())
+    if claim[0] == NO_ROUND:
+        return _propose_candidate(core, votes) or _build(core, allow_empty=True)
+    supporter = next(validator for validator in votes if votes[validator].content == claim)
+    _propose(core, h.proposals[claim[1]], votes, h.proofs[supporter].prepared)
     return True
 
 
+def _justification(core: Core) -> dict[int, Entry[Claimed]] | None:
+    """A quorum of VIEW-CHANGEs for this round by which we can propose, None while there is none.
+
+    Those that claim a block we do not have are left out where a quorum remains. That is safe: what
+    may be committed is claimed in every quorum. And it is needed: a faulty validator might hold the
+    certificate of a block that nobody else has any more, and never show the block.
+    """
+    h = core.h
+    if not h.view_changes.round_has_quorum(h.round):
+        return None
+    usable = {
+        validator: entry
+        for validator, entry in h.view_changes.round_votes(h.round).items()
+        if entry.content[0] == NO_ROUND
+        or (entry.content[1] in h.proposals and validator in h.proofs)
+    }
+    power = sum(core.validators[validator].power for validator in usable)
+    return usable if core.validators.has_quorum(power) else None
+
+
 def missing_choice(core: Core) -> bytes | None:
-    """The block that a leader must propose and does not have."""
+    """The block that this round's leader must propose and does not have."""
     h = core.h
     if core.own_index != core.leader(h.round) or h.round == 0 or h.accepted is not None:
         return None
-    if not h.view_changes.round_has_quorum(h.round):
+    if not h.view_changes.round_has_quorum(h.round) or _justification(core) is not None:
         return None
-    votes = h.view_changes.round_votes(h.round)
-    prepared_round, prepared_hash = highest_claim(entry.content for entry in votes.values())
-    if prepared_round == NO_ROUND or prepared_hash in h.proposals:
-        return None
-    return prepared_hash
+    claims = [entry.content for entry in h.view_changes.round_votes(h.round).values()]
+    missing = [claim for claim in claims if claim[0] != NO_ROUND and claim[1] not in h.proposals]
+    return highest_claim(missing)[1] if missing else None
 
 
 def _lead_round_0(core: Core) -> bool:
     if not core.waiting and not core.h.heartbeat_due:
         return False
-    return _propose_candidate(core) or _build(core, allow_empty=core.h.heartbeat_due)
+    return _propose_candidate(core, {}) or _build(core, allow_empty=core.h.heartbeat_due)
 
 
 def _build(core: Core, *, allow_empty: bool) -> bool:
@@ -118,16 +132,21 @@ def _build(core: Core, *, allow_empty: bool) -> bool:
     return True
 
 
-def _propose_candidate(core: Core) -> bool:
+def _propose_candidate(core: Core, votes: dict[int, Entry[Claimed]]) -> bool:
     candidate = core.h.candidate
     if candidate is None:
         return False
-    core.h.verdicts[candidate.block_hash] = True
-    _propose(core, candidate, None)
+    core.h.verdicts[candidate.block_hash] = Verdict(ok=True, fresh=True)
+    _propose(core, candidate, votes, None)
     return True
 
 
-def _propose(core: Core, proposal: Proposal, prepared: PreparedCertificate | None) -> None:
+def _propose(
+    core: Core,
+    proposal: Proposal,
+    votes: dict[int, Entry[Claimed]],
+    prepared: PreparedCertificate | None,
+) -> None:
     """Cast PRE-PREPARE, and PREPARE in the same record where the block is known to be valid."""
     h = core.h
     assert core.own_index is not None
@@ -135,12 +154,8 @@ def _propose(core: Core, proposal: Proposal, prepared: PreparedCertificate | Non
     h.proposals[block_hash] = proposal
     h.accepted = block_hash
     h.accepted_fresh = prepared is None
-    if not h.accepted_fresh:
-        h.judge_anew(block_hash)
     claims = tuple(
-        Claim(validator, *entry.content, entry.signature)
-        for validator, entry in h.view_changes.round_votes(h.round).items()
-        if h.round > 0
+        Claim(validator, *entry.content, entry.signature) for validator, entry in votes.items()
     )
     messages: list[SignedMessage] = [
         PrePrepare(
@@ -154,7 +169,7 @@ def _propose(core: Core, proposal: Proposal, prepared: PreparedCertificate | Non
             proposal.block,
         )
     ]
-    if h.verdicts.get(block_hash):
+    if core.is_valid(block_hash):
         messages.append(Prepare(core.height, core.own_index, h.round, block_hash, UNSIGNED))
     cast(core, *messages)
 

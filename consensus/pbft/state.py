@@ -47,6 +47,14 @@ class OwnVote:
     stage: str
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the application said of a block. `fresh`: it judged the block's time, too."""
+
+    ok: bool
+    fresh: bool
+
+
 @dataclass(slots=True)
 class CastGroup:
     """Votes that are signed together and written in one record."""
@@ -84,8 +92,9 @@ class HeightState:
     """The block proposed in this round, or the one PREPAREd in it before a restart."""
     accepted_fresh: bool = True
     proposals: dict[bytes, Proposal] = field(default_factory=dict)
-    verdicts: dict[bytes, bool] = field(default_factory=dict)
-    validating: set[bytes] = field(default_factory=set)
+    verdicts: dict[bytes, Verdict] = field(default_factory=dict)
+    validating: dict[bytes, bool] = field(default_factory=dict)
+    """Blocks whose verdict is awaited, and whether as fresh ones."""
     candidate: Proposal | None = None
     building: int | None = None
     building_empty: bool = False
@@ -102,7 +111,8 @@ class HeightState:
     tick_timer: int | None = None
     heartbeat_timer: int | None = None
     requested: bytes | None = None
-    """The block asked of peers last."""
+    """The block asked of peers last, and the round in which it was first asked."""
+    requested_in: int = 0
     requests_sent: int = 0
     journaled: set[bytes] = field(default_factory=set)
     """Blocks that a record of this height carries."""
@@ -120,15 +130,6 @@ class HeightState:
             view_changes=VoteBook(validators, kept=1),
             watch=RoundWatch(validators),
         )
-
-    def judge_anew(self, block_hash: bytes) -> None:
-        """A quorum prepared what we refused, or still hold for its time: ask once more.
-
-        What was wrong may have passed, as a clock that was behind. Asked once a round at most.
-        """
-        if not self.verdicts.get(block_hash):
-            self.verdicts.pop(block_hash, None)
-            self.validating.discard(block_hash)
 
 
 @dataclass(slots=True)
@@ -168,6 +169,11 @@ class Core:
         """Who proposes in this round of the present height."""
         return (self.height + round_) % len(self.validators)
 
+    def is_valid(self, block_hash: bytes) -> bool:
+        """Whether the application found the block good."""
+        verdict = self.h.verdicts.get(block_hash)
+        return verdict is not None and verdict.ok
+
     def own_vote(self, kind: int) -> OwnVote | None:
         """This validator's vote of a type in the present round."""
         own = self.h.own.get(kind)
@@ -185,10 +191,14 @@ class Core:
         return self.last_request
 
     def move_to(self, round_: int) -> None:
-        """Forget what belonged to the round before."""
+        """Forget what belonged to the round before.
+
+        Refusals, too: what was wrong may have passed, as a clock that was behind.
+        """
         self.h.round = round_
         self.h.accepted = None
         self.h.accepted_fresh = True
+        self.h.verdicts = {key: each for key, each in self.h.verdicts.items() if each.ok}
         self.h.candidate = None
         self.h.building = None
         self.h.building_empty = False

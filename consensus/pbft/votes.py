@@ -132,11 +132,14 @@ class RoundWatch:
     def __init__(self, validators: ValidatorSet) -> None:
         self._validators = validators
         self._rounds: dict[int, int] = {}
+        self.highest = -1
+        """The highest round anybody is known to be in."""
 
     def see(self, validator: int, round_: int) -> None:
         """The validator signed something in this round."""
         if round_ > self._rounds.get(validator, -1):
             self._rounds[validator] = round_
+            self.highest = max(self.highest, round_)
 
     def quorum_reached(self, round_: int) -> bool:
         """Whether more than two thirds of power are in this round or a later one."""

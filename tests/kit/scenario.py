@@ -31,6 +31,8 @@ Commands. WHO is `all` or a list like 0,2; FILTER is any of: a message type, `fr
     slow KIND · release KIND WHO  KIND is writes, sign, build, validate or apply
     reject WHO BLOCK              the application finds the block invalid
     forge N TYPE h/r BLOCK|new|none [to WHO]    a faulty validator signs and sends
+    claim N h/r BLOCK in round R [to WHO]       as forge VIEW-CHANGE, with a prepared certificate
+                                  made of the PREPAREs that the validators have sent so far
     change POWER … at HEIGHT      the validator set from a height on
     journal WHO                   the votes on disk
     state WHO
@@ -55,6 +57,7 @@ from consensus.engine import (
     Status,
 )
 from consensus.pbft.engine import PbftEngine
+from consensus.pbft.justification import make_prepared
 from consensus.pbft.messages import (
     NO_HASH,
     NO_ROUND,
@@ -99,6 +102,7 @@ class Script:
         self.lines: list[str] = []
         self._names: dict[bytes, str] = {NO_HASH: "nothing"}
         self._status: dict[int, Status] = {}
+        self._prepares: dict[int, Prepare] = {}
 
     # ---- the way in ------------------------------------------------------------------------------
 
@@ -199,6 +203,7 @@ class Script:
     def do_validators(self, words: list[str]) -> None:
         self.cluster = Cluster([int(word) for word in words], PbftEngine)
         self.cluster.log = self.log
+        self.cluster.on_posted = self._remember
         self.cluster.start()
         self.lines = []
 
@@ -319,14 +324,22 @@ class Script:
         height, round_ = map(int, place.split("/"))
         receivers = self.who(words[words.index("to") + 1]) if "to" in words else self.who("all")
         message = self._forged(liar, kind, height, round_, block)
+        self._sign_and_deliver(liar, message, receivers)
+
+    def _sign_and_deliver(self, liar: int, message: Any, receivers: list[int]) -> None:
         signature = sign(self.cluster.keys[liar], message.vote(CHAIN_ID).digest(GENESIS_HASH))
         fields = {name: getattr(message, name) for name in message.__struct_fields__}
         message = type(message)(**{**fields, "signature": signature})
+        self._remember(Letter(liar, liar, message))
         for receiver in receivers:
             if receiver != liar:
                 verdict = self.cluster.deliver(Letter(liar, receiver, message))
                 if verdict in ("unwanted", "malformed"):
                     self.say(f"v{receiver} drops it: {verdict}")
+
+    def _remember(self, letter: Letter) -> None:
+        if isinstance(letter.message, Prepare):
+            self._prepares[letter.sender] = letter.message
 
     def _forged(self, liar: int, kind: str, height: int, round_: int, block: str) -> Any:
         by_name = {name: block_hash for block_hash, name in self._names.items()}
@@ -341,6 +354,23 @@ class Script:
             )
         assert kind in ("PREPARE", "COMMIT")
         return TYPES[kind](height, liar, round_, by_name[block], UNSIGNED)
+
+    def do_claim(self, words: list[str]) -> None:
+        liar, block, prepared_round = int(words[0]), words[2], int(words[5])
+        height, round_ = map(int, words[1].split("/"))
+        receivers = self.who(words[words.index("to") + 1]) if "to" in words else self.who("all")
+        block_hash = {name: each for each, name in self._names.items()}[block]
+        signatures = {
+            index: sent.signature
+            for (index, sent) in sorted(self._prepares.items())
+            if (sent.height, sent.round, sent.block_hash) == (height, prepared_round, block_hash)
+        }
+        validators = self.cluster.validators_at(height)
+        prepared = make_prepared(validators, prepared_round, block_hash, signatures)
+        message = ViewChange(
+            height, liar, round_, prepared_round, block_hash, UNSIGNED, prepared, None
+        )
+        self._sign_and_deliver(liar, message, receivers)
 
     def do_journal(self, words: list[str]) -> None:
         engine = PbftEngine()

@@ -15,6 +15,15 @@ from typing import Any
 
 import pytest
 
+from consensus.engine import (
+    Applied,
+    Candidate,
+    PersistDone,
+    Signed,
+    Synced,
+    Timer,
+    Validated,
+)
 from consensus.pbft.agreement import KEPT_BLOCKS
 from consensus.pbft.engine import PbftEngine
 from consensus.pbft.messages import (
@@ -32,6 +41,7 @@ from tests.kit.engines import (
     CHAIN_ID,
     GENESIS_HASH,
     Cluster,
+    Host,
     Letter,
     make_proposal,
     sign,
@@ -96,6 +106,7 @@ class Chaos:
         powers = self.random.choice(POWERS)
         self.cluster = Cluster(powers, PbftEngine)
         self.cluster.write_at_once = False
+        self.cluster.keep_timeline = True
         validators = validator_set(powers)
         self.liars: set[int] = set()
         if self.random.random() < 0.5:
@@ -143,10 +154,24 @@ class Chaos:
                 cluster.start(draw.choice(down))
         elif what < 0.97:
             cluster.slow = set(draw.sample(("build", "validate", "sign", "apply"), 2))
+        elif what < 0.975 and up:
+            self.repeat_answer(draw.choice(up))
         elif what < 0.98:
             cluster.syncs = draw.random() < 0.5
         elif self.liars:
             self.lie()
+
+    def repeat_answer(self, host: Host) -> None:
+        """An answer that the engine has had comes again, late: to nobody's harm."""
+        late = [
+            event
+            for event, _ in host.timeline[-200:]
+            if isinstance(
+                event, Signed | Validated | Candidate | PersistDone | Timer | Applied | Synced
+            )
+        ]
+        if late:
+            host.feed(self.random.choice(late))
 
     def lie(self) -> None:
         """A faulty validator sends whatever could hurt."""

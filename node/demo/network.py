@@ -20,7 +20,7 @@ from genesis.definition import NetworkDefinition, genesis_hash, to_core
 from genesis.document import Document, dump
 from node.devnet import homes, processes
 from node.devnet.network import Started, until_ready
-from node.devnet.state import DevnetState
+from node.devnet.state import DevnetError, DevnetState
 from node.home import write_file
 
 BASE_PORT = 18_700
@@ -30,13 +30,9 @@ UP_TIMEOUT_S = 90.0
 
 
 class NotUp(Exception):
-    """The validators did not come up in time. `log` is the first one's."""
+    """The validators did not come up. The message has the last lines of a log."""
 
     reason = "NOT_UP"
-
-    def __init__(self, log: Path) -> None:
-        super().__init__(f"the network is not ready after {UP_TIMEOUT_S:g} s; see {log}")
-        self.log = log
 
 
 class TemporaryNetwork:
@@ -79,7 +75,7 @@ class TemporaryNetwork:
         await self.stop()
 
     async def start(self) -> None:
-        """Begin, and wait until every validator is ready. Raises NotUp, DevnetError."""
+        """Begin, and wait until every validator is ready. Raises NotUp."""
         self._folder = Path(tempfile.mkdtemp(prefix="tally-"))
         try:
             await self._start(self._folder)
@@ -108,7 +104,13 @@ class TemporaryNetwork:
             async with asyncio.timeout(UP_TIMEOUT_S):
                 await until_ready(started)
         except TimeoutError:
-            raise NotUp(state.validators[0].log) from None
+            lines = "\n".join(processes.tail(state.validators[0].log))
+            raise NotUp(
+                f"the network is not ready after {UP_TIMEOUT_S:g} s; validator 1 said:\n{lines}"
+            ) from None
+        except DevnetError as error:
+            # Its hint names a log that goes with the folder; the message has the end of it.
+            raise NotUp(str(error)) from error
 
     def _prepare(self, folder: Path) -> DevnetState:
         document = self._document

@@ -11,6 +11,7 @@ the cut on settled value. It is paid once, after the last transaction.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -82,6 +83,7 @@ class BlockContext:
         "_objects",
         "_originals",
         "_view",
+        "_written",
         "chain_id",
         "epoch",
         "failed_count",
@@ -98,6 +100,7 @@ class BlockContext:
         self._originals: dict[bytes, Any] = {}
         self.failed_count = 0
         self._journal: list[tuple[bytes, Any]] = []
+        self._written: dict[bytes, None] = {}  # an ordered set
         self.params: ChainParams = read_params(view)
         self.chain_id = facts.chain_id
         self.height = facts.height
@@ -204,23 +207,15 @@ class BlockContext:
     def writes(self) -> dict[bytes, bytes | None]:
         """Every key whose object changed and its canonical bytes, None for deleted.
 
-        In the order of first reading, which follows from the block alone.
+        In the order of first writing, which follows from the block's transactions alone: what a
+        proposer tried and dropped was read, but never written.
         """
-        originals = self._originals
-        return {
-            key: None if value is None else encode(value)
-            for key, value in self._objects.items()
-            if value is not originals[key]
-        }
+        return {key: None if value is None else encode(value) for key, _, value in self._changes()}
 
     def money_delta(self) -> int:
         """Change of Σ balances + Σ deposits + pool + burned in this block, µT. Must be 0."""
         delta = 0
-        originals = self._originals
-        for key, value in self._objects.items():
-            before = originals[key]
-            if value is before:
-                continue
+        for _, before, value in self._changes():
             if isinstance(value, Account):
                 delta += value.balance + value.deposit - before.balance - before.deposit
             elif isinstance(value, Totals):
@@ -228,13 +223,16 @@ class BlockContext:
         return delta
 
     def changed_accounts(self) -> tuple[bytes, ...]:
-        """Addresses of the accounts this block changed, in the order of first reading."""
-        originals = self._originals
-        return tuple(
-            key[1:]
-            for key, value in self._objects.items()
-            if type(value) is Account and value is not originals[key]
-        )
+        """Addresses of the accounts this block changed, in the order of first writing."""
+        return tuple(key[1:] for key, _, value in self._changes() if isinstance(value, Account))
+
+    def _changes(self) -> Iterator[tuple[bytes, Any, Any]]:
+        """(key, object before the block, object now) of what was written and not undone."""
+        objects, originals = self._objects, self._originals
+        for key in self._written:
+            value, before = objects[key], originals[key]
+            if value is not before:
+                yield key, before, value
 
     def _load(self, key: bytes, value: Any) -> None:
         self._objects[key] = value
@@ -243,6 +241,7 @@ class BlockContext:
     def _put(self, key: bytes, value: Any) -> None:
         objects = self._objects
         self._journal.append((key, objects[key]))
+        self._written[key] = None
         objects[key] = value
 
 

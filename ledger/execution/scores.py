@@ -36,9 +36,7 @@ def due_epoch(
     return None
 
 
-def commit_scores(
-    context: BlockContext, genesis_time_ms: int, scores: ScoredEpoch | None
-) -> None:
+def commit_scores(context: BlockContext, genesis_time_ms: int, scores: ScoredEpoch | None) -> None:
     """Write the scores that are due, drop those past the history. Raises ScoresNotReady.
 
     Scores that are handed in but not due (or of another epoch) are left alone.

@@ -105,14 +105,8 @@ class WorkClaim:
 
     @property
     def terms(self) -> bytes:
-        """The four parameters of the work."""
-        params = self.params
-        return b"scrypt:%d:%d:%d:%d" % (
-            params.register_work_n,
-            params.register_work_r,
-            params.register_work_p,
-            params.register_work_bits,
-        )
+        """The parameters of the work."""
+        return work_terms(self.params)
 
     def check(self) -> None:
         """Raise TransactionRefused unless enough leading bits are zero."""
@@ -122,6 +116,16 @@ class WorkClaim:
         found = work_bits(self.registrant, self.work_nonce, self.genesis_hash, self.params)
         if found < bits:
             raise TransactionRefused("INVALID_WORK", required_bits=bits, found_bits=found)
+
+
+def work_terms(params: ChainParams) -> bytes:
+    """The four parameters that decide whether a nonce is good enough."""
+    return b"scrypt:%d:%d:%d:%d" % (
+        params.register_work_n,
+        params.register_work_r,
+        params.register_work_p,
+        params.register_work_bits,
+    )
 
 
 def work_bits(registrant: bytes, work_nonce: int, genesis_hash: bytes, params: ChainParams) -> int:

@@ -33,6 +33,11 @@ def claims(
     return ()
 
 
+def terms(_rate: Rate, _params: ChainParams, _active_key: ActiveKey) -> bytes:
+    """None."""
+    return b""
+
+
 def apply(context: BlockContext, rate: Rate) -> None:
     """Take the rating into the pair. Raises ExecutionFailed."""
     before = context.pair(rate.sender, rate.subject, rate.service)

@@ -9,7 +9,7 @@ once. Registered alone, a peer has no score.
 from __future__ import annotations
 
 from ledger.crypto import SIGNATURE_BYTES
-from ledger.execution.claims import ActiveKey, Claim, SignatureClaim, WorkClaim
+from ledger.execution.claims import ActiveKey, Claim, SignatureClaim, WorkClaim, work_terms
 from ledger.execution.context import BlockContext
 from ledger.params import ChainParams
 from ledger.reasons import ExecutionFailed, TransactionRefused
@@ -41,6 +41,12 @@ def claims(
     )
     # The signature first: it is a tenth of the work's cost.
     return (signature, work)
+
+
+def terms(register: Register, params: ChainParams, active_key: ActiveKey) -> bytes:
+    """The registrant's key where it signs, and the parameters of the work."""
+    own = register.registrant == register.sender
+    return (b"" if own else active_key(register.registrant)) + work_terms(params)
 
 
 def apply(context: BlockContext, register: Register) -> None:

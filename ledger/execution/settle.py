@@ -60,7 +60,7 @@ def claims(
     """The other party's signature over the receipt, unless the payer settles alone."""
     if not settle.counterparty_signature:
         return ()
-    counterparty = settle.payee if settle.sender == settle.payer else settle.payer
+    counterparty = counterparty_of(settle)
     return (
         SignatureClaim(
             active_key(counterparty),
@@ -70,6 +70,16 @@ def claims(
             counterparty,
         ),
     )
+
+
+def terms(settle: Settle, _params: ChainParams, active_key: ActiveKey) -> bytes:
+    """The key that the other party's signature is checked with."""
+    return active_key(counterparty_of(settle)) if settle.counterparty_signature else b""
+
+
+def counterparty_of(settle: Settle) -> bytes:
+    """The party that is not the sender."""
+    return settle.payee if settle.sender == settle.payer else settle.payer
 
 
 def apply(context: BlockContext, settle: Settle) -> None:

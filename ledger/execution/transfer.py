@@ -23,6 +23,11 @@ def claims(
     return (AddressClaim("to", transfer.to),)
 
 
+def terms(_transfer: Transfer, _params: ChainParams, _active_key: ActiveKey) -> bytes:
+    """None: a point on the curve stays one."""
+    return b""
+
+
 def apply(context: BlockContext, transfer: Transfer) -> None:
     """Move the amount. Raises ExecutionFailed("INSUFFICIENT_FUNDS")."""
     context.debit(transfer.sender, transfer.amount)

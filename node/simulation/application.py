@@ -46,6 +46,9 @@ class Host(Protocol):
     def at_boundary(self, point: str) -> None:
         """The power may go here (node.simulation.faults.CrashPoint)."""
 
+    def disk_delay_us(self) -> int:
+        """What a slow disk adds to a synced write."""
+
     def executes_wrongly(self) -> bool:
         """Whether this machine computes other results than it should."""
 
@@ -165,7 +168,7 @@ class SimulatedApplication:
             self._tell_waiting()
             self._replica.on_applied(tip)
 
-        self._host.later(self._work_us(), answer)
+        self._host.later(self._work_us() + self._host.disk_delay_us(), answer)
 
     def encoded_block(self, height: int) -> bytes | None:
         """A stored block's bytes."""

@@ -31,6 +31,7 @@ from consensus.pbft.messages import (
 )
 from consensus.sync import CertifiedBlock
 from ledger.block import decode_block
+from ledger.certificate import decode_certificate
 from node.simulation.keys import SimulatedKey
 from node.simulation.ledger import Genesis
 from node.simulation.wire import decode_payload, encode_payload
@@ -39,7 +40,13 @@ from node.simulation.wire import decode_payload, encode_payload
 REMEMBERED_PROOFS = 32
 
 FAR = (1, 2, 17, 1_000, 2**31, 2**52)
-"""How far ahead a flooder's rounds and heights lie."""
+"""How far ahead a flooder's rounds and heights lie, besides the near ones that it draws."""
+
+NEAR_ROUNDS = 15_000
+"""Rounds up to here are not refused for being impossible (consensus.pbft.state.MAX_ROUND)."""
+
+BURST = 200
+"""Messages of a burst: enough to fill what is not bounded, few enough to simulate."""
 
 
 class Adversary:
@@ -60,15 +67,19 @@ class Adversary:
         if kind == "blocks":
             assert isinstance(body, tuple)
             request_id, blocks = body
-            return [(request_id, self.serve(list(blocks)))]
+            served = self.serve(list(blocks))
+            return [] if served is None else [(request_id, served)]
         return [body]
+
+    def hear(self, message: AnyMessage) -> None:
+        """What its node is told, for later use."""
 
     def speak(self, node_key: bytes, message: AnyMessage) -> list[AnyMessage]:  # noqa: ARG002
         """What is said to one peer instead of `message`."""
         return [message]
 
-    def serve(self, blocks: list[CertifiedBlock]) -> list[CertifiedBlock]:
-        """What is answered to a peer that is behind."""
+    def serve(self, blocks: list[CertifiedBlock]) -> list[CertifiedBlock] | None:
+        """What is answered to a peer that is behind, None for no answer."""
         return blocks
 
     def sign(self, message: SignedMessage) -> SignedMessage:
@@ -108,14 +119,16 @@ class Selective(Adversary):
 class SyncLiar(Adversary):
     """Answers sync requests wrongly."""
 
-    def serve(self, blocks: list[CertifiedBlock]) -> list[CertifiedBlock]:
-        """Nothing, blocks shifted against certificates, blocks changed, or certificates changed."""
+    def serve(self, blocks: list[CertifiedBlock]) -> list[CertifiedBlock] | None:
+        """Nothing, or blocks and certificates that were changed or do not belong together."""
         if not blocks:
             return blocks
         first = blocks[0]
-        match self.random.randrange(5):
+        match self.random.randrange(7):
             case 0:
                 return []
+            case 6:
+                return None
             case 1 if len(blocks) > 1:
                 return [CertifiedBlock(blocks[1].block, first.certificate), *blocks[1:]]
             case 2:
@@ -123,8 +136,20 @@ class SyncLiar(Adversary):
             case 3:
                 certificate = first.certificate
                 return [CertifiedBlock(first.block, certificate[:-1] + b"\0"), *blocks[1:]]
+            case 4:
+                return [self._invented(first)]
             case _:
                 return blocks
+
+    def _invented(self, certified: CertifiedBlock) -> CertifiedBlock:
+        """Another block that would be valid, and a certificate that names it."""
+        block = decode_block(certified.block)
+        header = msgspec.structs.replace(block.header, time_ms=block.header.time_ms + 1)
+        certificate = msgspec.structs.replace(
+            decode_certificate(certified.certificate), block_hash=header.hash()
+        )
+        other = msgspec.structs.replace(block, header=header)
+        return CertifiedBlock(other.encode(), certificate.encode())
 
     def _altered(self, encoded: bytes) -> bytes:
         """Another body under the certified header, or another header."""
@@ -141,14 +166,16 @@ class Flooder(Adversary):
     def speak(self, node_key: bytes, message: AnyMessage) -> list[AnyMessage]:  # noqa: ARG002
         """The message, and sometimes a few signed votes from far away."""
         said = [message]
-        if self.random.random() < 0.3 and not isinstance(message, PrePrepare):
-            said += [self._far_vote(message) for _ in range(self.random.randint(1, 4))]
+        draw = self.random
+        if not isinstance(message, PrePrepare) and draw.random() < 0.3:
+            count = BURST if draw.random() < 0.03 else draw.randint(1, 4)
+            height = message.height + draw.choice((0, 0, 0, 1, 1, 2, 50, 2**40))
+            said += [self._far_vote(message, height) for _ in range(count)]
         return said
 
-    def _far_vote(self, message: AnyMessage) -> AnyMessage:
+    def _far_vote(self, message: AnyMessage, height: int) -> AnyMessage:
         draw = self.random
-        height = message.height + draw.choice((0, 0, 0, 1, 1, 2, 50, 2**40))
-        round_number = draw.choice(FAR)
+        round_number = draw.choice(FAR) if draw.random() < 0.3 else draw.randrange(NEAR_ROUNDS)
         block_hash = draw.randbytes(32)
         empty = bytes(64)
         match draw.randrange(4):

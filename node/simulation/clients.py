@@ -20,6 +20,7 @@ from node.simulation.setup import CLIENT_BALANCE, CLIENT_COUNT
 IN_FLIGHT = 2
 RESUBMIT_US = 2 * SECOND
 SPREAD_MAX_US = 40 * MS
+LIVELY_PAUSE_MS = 300
 FEE = 1_000
 
 # Some transfers are of more than anyone has: they fail in execution, and still pay their fee.
@@ -66,6 +67,11 @@ class Clients:
         if in_flight < IN_FLIGHT:
             self._submit(self._new_transaction(client))
         self._schedule.after(self._random.randint(1, 2 * self._pause_ms) * MS, self.begin)
+
+    def settle_on(self, machines: list[Machine]) -> None:
+        """From now on submit to these machines only, and at a good pace."""
+        self.machines = machines
+        self._pause_ms = min(self._pause_ms, LIVELY_PAUSE_MS)
 
     def acknowledge(self, machine: Machine, stored: StoredBlock) -> list[bytes]:
         """The ids in the block that clients of this machine now hold for committed."""

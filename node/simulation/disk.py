@@ -86,11 +86,13 @@ class JournalDisk:
             self._fsync.cancel()
             self._fsync = None
 
+    def delay_us(self) -> int:
+        """What slowness adds to an fsync on this machine."""
+        return self._random.randint(0, self.slowdown_ms * MS) if self.slowdown_ms else 0
+
     def _begin_fsync(self) -> None:
         self._covered = len(self._unsynced)
-        duration_us = self._random.randint(FSYNC_MIN_US, FSYNC_MAX_US)
-        if self.slowdown_ms:
-            duration_us += self._random.randint(0, self.slowdown_ms * MS)
+        duration_us = self._random.randint(FSYNC_MIN_US, FSYNC_MAX_US) + self.delay_us()
         self._fsync = self._schedule.after(duration_us, self._end_fsync)
 
     def _end_fsync(self) -> None:

@@ -67,6 +67,12 @@ class Partition(Fault, frozen=True):
     for_ms: int
 
 
+class Outage(Fault, frozen=True):
+    """No machine reaches any other, for minutes."""
+
+    for_ms: int
+
+
 class OneWay(Fault, frozen=True):
     """Nothing goes from a sender to a receiver in `pairs`; the other direction works."""
 
@@ -140,6 +146,7 @@ AnyFault = (
     | Blackout
     | Pause
     | Partition
+    | Outage
     | OneWay
     | IsolatedLeader
     | Bridge
@@ -156,6 +163,7 @@ FAULT_KINDS: tuple[str, ...] = (
     "blackout",
     "pause",
     "partition",
+    "outage",
     "one_way",
     "isolated_leader",
     "bridge",
@@ -203,6 +211,8 @@ def draw_fault(draw: random.Random, kind: str, at_ms: int, machines: int) -> Any
             return Pause(at_ms, draw.randrange(machines), _duration_ms(draw))
         case "partition":
             return Partition(at_ms, _some(draw, machines, 1, machines // 2), _duration_ms(draw))
+        case "outage":
+            return Outage(at_ms, draw.choice((20_000, 90_000)))
         case "one_way":
             senders = _some(draw, machines, 1, machines - 1)
             receivers = _some(draw, machines, 1, machines - 1)

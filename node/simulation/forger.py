@@ -32,39 +32,71 @@ from node.simulation.byzantine import REMEMBERED_PROOFS, Adversary
 from node.simulation.keys import SimulatedKey
 from node.simulation.ledger import Genesis
 
-FORGE_ONE_IN = 2
-"""Half of what it says is true: a validator that only lies is merely absent."""
-
 
 class Forger(Adversary):
-    """See the module. Which peers it lies to changes with the height."""
+    """See the module. Which peers it lies to changes with the height.
+
+    A lie is kept up: who was shown another block gets PREPARE and COMMIT for that block.
+    """
 
     def __init__(self, genesis: Genesis, key: SimulatedKey, random_stream: random.Random) -> None:
         super().__init__(genesis, key, random_stream)
         self._proofs: deque[tuple[int, PreparedCertificate]] = deque(maxlen=REMEMBERED_PROOFS)
+        self._height = 0
+        self._blocks: dict[int, bytes] = {}
+        """Of the present height: round → a block proposed in it."""
+        self._others: dict[int, tuple[bytes, bytes]] = {}
+        """Of the present height: round → hash and bytes of the forger's block for it."""
 
-    def speak(self, node_key: bytes, message: AnyMessage) -> list[AnyMessage]:
-        """The truth to one side, a forgery to the other."""
+    def hear(self, message: AnyMessage) -> None:
+        """Keep what can be used: blocks and prepared certificates."""
+        self._enter(message.height)
+        if isinstance(message, PrePrepare):
+            self._blocks[message.round] = message.block
         if isinstance(message, ViewChange | PrePrepare) and message.prepared is not None:
             self._proofs.append((message.height, message.prepared))
-        if self.side_of(node_key, message.height) or self.random.randrange(FORGE_ONE_IN):
+
+    def speak(self, node_key: bytes, message: AnyMessage) -> list[AnyMessage]:
+        """The truth to one side, forgeries to the other."""
+        self.hear(message)
+        if self._is_spared(node_key, message.height):
             return [message]
         match message:
-            case Prepare() if self._proofs and self.random.random() < 0.5:
-                return [self._false_decision(message)]
-            case Prepare() | CommitVote():
+            case Prepare() | CommitVote() if message.round in self._others:
+                other, _ = self._others[message.round]
+                return [self.sign(msgspec.structs.replace(message, block_hash=other))]
+            case Prepare() if self._proofs and self._chance():
+                return [message, self._false_decision(message)]
+            case CommitVote() if self._chance():
+                return [message, *self._invented_new_view(message)]
+            case Prepare() | CommitVote() if self._chance():
                 return self._other_vote(message)
-            case ViewChange():
+            case ViewChange() if self._chance():
                 return [self._forget(message)]
-            case PrePrepare(round=0):
-                return [self._other_block(message)]
-            case PrePrepare():
+            case PrePrepare(round=0) if message.round in self._others or self._chance():
+                forged = self._other_block(message)
+                return [message, forged] if self._chance() else [forged]
+            case PrePrepare() if message.round in self._others or self._chance():
                 return [self._pass_over(message)]
             case _:
                 return [message]
 
+    def _enter(self, height: int) -> None:
+        if height > self._height:
+            self._height = height
+            self._blocks.clear()
+            self._others.clear()
+
+    def _chance(self) -> bool:
+        """Half of what it says is true: a validator that only lies is merely absent."""
+        return self.random.random() < 0.5
+
+    def _is_spared(self, node_key: bytes, height: int) -> bool:
+        """At every other height or so it lies to all."""
+        return height % 3 != 0 and self.side_of(node_key, height) == 1
+
     def _other_vote(self, message: Prepare | CommitVote) -> list[AnyMessage]:
-        """A vote for another block, a vote of the other type, or none."""
+        """A vote for a block that nobody has, a vote of the other type, or none."""
         match self.random.randrange(3):
             case 0:
                 other = self.random.randbytes(32)
@@ -123,16 +155,46 @@ class Forger(Adversary):
         assert isinstance(signed, ViewChange)
         return signed
 
+    def _forged_block(self, round_number: int, encoded: bytes) -> tuple[bytes, bytes]:
+        """Hash and bytes of its own block for a round: the one proposed, a little later, and
+        now and then with a wrong state root. The same for everybody it is shown to."""
+        known = self._others.get(round_number)
+        if known is None:
+            block = decode_block(encoded)
+            header = msgspec.structs.replace(block.header, time_ms=block.header.time_ms + 1)
+            if self.random.random() < 0.3:
+                header = msgspec.structs.replace(header, state_root=self.random.randbytes(32))
+            known = (header.hash(), msgspec.structs.replace(block, header=header).encode())
+            self._others[round_number] = known
+        return known
+
     def _other_block(self, message: PrePrepare) -> PrePrepare:
-        """Another valid block: the same transactions a little later."""
-        block = decode_block(message.block)
-        header = msgspec.structs.replace(block.header, time_ms=block.header.time_ms + 1)
-        other = msgspec.structs.replace(block, header=header)
-        signed = self.sign(
-            msgspec.structs.replace(message, block_hash=header.hash(), block=other.encode())
-        )
+        """Another block than the others get."""
+        block_hash, block = self._forged_block(message.round, message.block)
+        signed = self.sign(msgspec.structs.replace(message, block_hash=block_hash, block=block))
         assert isinstance(signed, PrePrepare)
         return signed
+
+    def _invented_new_view(self, message: CommitVote) -> list[AnyMessage]:
+        """Once a block is prepared: another one for the next round it leads, out of turn."""
+        encoded = self._blocks.get(message.round)
+        if encoded is None:
+            return []
+        count = len(self.genesis.validators_at(message.height))
+        ahead = (message.validator - message.height - message.round - 1) % count + 1
+        round_number = message.round + ahead
+        block_hash, block = self._forged_block(round_number, encoded)
+        proposal = PrePrepare(
+            message.height,
+            message.validator,
+            round_number,
+            block_hash,
+            bytes(64),
+            (),
+            None,
+            block,
+        )
+        return [self.sign(proposal)]
 
     def _pass_over(self, message: PrePrepare) -> PrePrepare:
         """A NEW-VIEW that does not follow from its justification."""

@@ -13,6 +13,7 @@ from node.simulation.faults import (
     Crash,
     IsolatedLeader,
     OneWay,
+    Outage,
     Partition,
     Pause,
     RefusingSigner,
@@ -49,6 +50,8 @@ def _strike(world: World, fault: AnyFault, place: int) -> None:  # noqa: C901 - 
         case Partition():
             group = set(fault.group)
             _block(world, fault.for_ms, lambda a, b: (a in group) != (b in group))
+        case Outage():
+            _block(world, fault.for_ms, lambda *_: True)
         case OneWay():
             pairs = set(fault.pairs)
             _block(world, fault.for_ms, lambda a, b: (a, b) in pairs)

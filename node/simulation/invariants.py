@@ -29,6 +29,7 @@ INVARIANTS: dict[str, str] = {
     "one-vote": "an honest validator signs one thing per height, round and type, ever",
     "vote-order": "after VIEW-CHANGE(h, r) an honest validator signs no vote of a lower round",
     "no-amnesia": "an honest VIEW-CHANGE claims the highest round its validator committed in",
+    "no-runaway": "a time-out ends a round above 0 only while a quorum is known to be in it",
     "durable-before-sent": "a vote that leaves stands in the durable journal of its machine",
     "quorum-decides": "once a quorum's COMMITs of one round were sent, nothing else is decided",
     "committed-is-chosen": "every honest vote of a round after the deciding one is for its block",
@@ -46,14 +47,15 @@ INVARIANTS: dict[str, str] = {
 }
 """Name → meaning. The last two belong to the liveness phase."""
 
-# Per validator an engine keeps a vote of each type for two heights, the signatures of prepared
-# certificates inside VIEW-CHANGEs, and the evidence window; the base covers what is kept once.
-HELD_PER_VALIDATOR_SQUARED = 16
-HELD_PER_VALIDATOR = 256
-HELD_BASE = 2_000
+# Per validator an engine keeps a vote of each type for two heights, answers and rounds; prepared
+# certificates inside the VIEW-CHANGEs of n validators have up to n signatures; the base covers what
+# there is once. Runs without a leak stay below half of it.
+HELD_PER_VALIDATOR_SQUARED = 6
+HELD_PER_VALIDATOR = 40
+HELD_BASE = 200
 
 # The count walks the whole engine, so it is taken now and then.
-MEMORY_CHECK_STEPS = 500
+MEMORY_CHECK_STEPS = 200
 
 
 def is_quorum(power: int, validators: ValidatorSet) -> bool:
@@ -79,6 +81,8 @@ class _HeightVotes:
     """(round, block hash) → validators whose COMMIT was sent, or may have been."""
     honest: dict[tuple[int, bytes], int] = field(default_factory=dict)
     """(round, block hash) → an honest validator that voted so."""
+    rounds: dict[bytes, int] = field(default_factory=dict)
+    """Consensus key → the highest round in which its validator sent something."""
     decided: tuple[int, bytes] | None = None
     """The lowest round with a quorum of COMMITs, and its block."""
 
@@ -116,6 +120,7 @@ class Invariants:
         self._votes_by_signature: dict[tuple[bytes, bytes], Vote] = {}
         self._signatures_made = 0
         self._byzantine_keys: set[bytes] = set()
+        self._asked: dict[tuple[int, int], int] = {}
         self._steps: dict[int, int] = {}
 
     @property
@@ -151,9 +156,12 @@ class Invariants:
         self._check_history(key, machine.validator, vote)
         validators = self._genesis.validators_at(vote.height)
         index = validators.index_of_consensus_key.get(key)
+        seen = self._heights.setdefault(vote.height, _HeightVotes())
+        if vote.type == VOTE_VIEW_CHANGE:
+            self._check_runaway(key, vote, seen, validators)
+        seen.rounds[key] = max(vote.round, seen.rounds.get(key, 0))
         if index is None or vote.type == VOTE_VIEW_CHANGE:
             return
-        seen = self._heights.setdefault(vote.height, _HeightVotes())
         seen.honest.setdefault((vote.round, vote.block_hash), machine.validator)
         if vote.type == VOTE_COMMIT:
             senders = seen.commits.setdefault(
@@ -163,6 +171,25 @@ class Invariants:
             if is_quorum(sum(validators[each].power for each in senders), validators):
                 self._check_decided(vote.height, vote.round, vote.block_hash)
         self._check_chosen(vote.height, seen)
+
+    def _check_runaway(
+        self, key: bytes, vote: Vote, seen: _HeightVotes, validators: ValidatorSet
+    ) -> None:
+        """Castro and Liskov 1999, 4.5.2: in an outage rounds stand still."""
+        if vote.round <= max(1, seen.rounds.get(key, 0)):
+            return
+        lately = followed = 0
+        for each in validators.validators:
+            other = each.consensus_key
+            byzantine = other in self._byzantine_keys
+            round_number = seen.rounds.get(other, -1)
+            # Its own vote of the round before may have become durable without ever leaving.
+            if byzantine or other == key or round_number >= vote.round - 1:
+                lately += each.power
+            if byzantine or round_number >= vote.round:
+                followed += each.power
+        if not is_quorum(lately, validators) and 3 * followed <= validators.total_power:
+            raise Violation("no-runaway", f"{vote} without a quorum in round {vote.round - 1}")
 
     def _byzantine_of(self, validators: ValidatorSet) -> set[int]:
         indexes = validators.index_of_consensus_key
@@ -231,6 +258,10 @@ class Invariants:
         if certificate.height != height or certificate.block_hash != proposal.block_hash:
             raise Violation("valid-certificate", f"height {height}: it is for another block")
         self._check_certificate(certificate)
+        life = (machine.number, machine.lives)
+        if self._asked.get(life, 0) >= height:
+            raise Violation("applied-once", f"height {height} twice on machine {machine.number}")
+        self._asked[life] = height
         if height != tip.height + 1 or proposal.header.parent_hash != tip.block_hash:
             raise Violation("applied-once", f"height {height} on a tip of height {tip.height}")
 

@@ -18,7 +18,7 @@ from consensus.journal import JournalTag, SigningForbidden
 from consensus.replica import Replica
 from consensus.sync import CertifiedBlock
 from ledger.certificate import CommitCertificate
-from ledger.trace import TraceEvent
+from ledger.trace import TraceEvent, Tracer
 from node.simulation.application import SimulatedApplication
 from node.simulation.disk import JournalDisk
 from node.simulation.faults import Crash
@@ -43,7 +43,7 @@ class PowerLoss(BaseException):
 class Parts:
     """The production classes under test. A mutant is a `Parts` with one of them replaced."""
 
-    engine: Callable[[], Engine]
+    engine: Callable[[Tracer], Engine]
     replica: type[Replica] = Replica
 
 
@@ -248,7 +248,11 @@ class Process:
             operator=machine.operator,
             random_stream=world.stream(f"application {label}"),
         )
-        self.engine = world.parts.engine()
+
+        def tracer(event: TraceEvent) -> None:
+            world.trace(machine.number, event)
+
+        self.engine = world.parts.engine(tracer)
         self.replica = world.parts.replica(
             engine=self.engine,
             chain=world.genesis.chain,
@@ -260,7 +264,7 @@ class Process:
             signer=self,
             seed=self._random.getrandbits(32),
             verify_signature=world.ring.verify,
-            tracer=lambda event: world.trace(machine.number, event),
+            tracer=tracer,
             journal_keep_bytes=world.setup.journal_keep_bytes,
         )
         self.application = application
@@ -361,6 +365,10 @@ class Process:
     def at_boundary(self, point: str) -> None:
         """The power may go here."""
         self._machine.at_boundary(point)
+
+    def disk_delay_us(self) -> int:
+        """What a slow disk adds to a synced write."""
+        return self._machine.disk.delay_us()
 
     def executes_wrongly(self) -> bool:
         """Whether this machine computes other results than it should."""

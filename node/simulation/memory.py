@@ -40,9 +40,11 @@ def held_elements(root: object) -> int:
 
 def _attributes(owner: object) -> Iterable[Any]:
     yield from getattr(owner, "__dict__", {}).values()
+    names = list(getattr(owner, "__struct_fields__", ()))
     for kind in type(owner).__mro__:
         slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            value = getattr(owner, name, None)
-            if value is not None:
-                yield value
+        names += (slots,) if isinstance(slots, str) else slots
+    for name in names:
+        value = getattr(owner, name, None)
+        if value is not None:
+            yield value

@@ -21,7 +21,7 @@ from node.simulation.randomness import stream
 from node.simulation.schedule import Schedule
 from node.simulation.setup import Setup, make_genesis, operator_label
 from node.simulation.tracelog import TraceLog
-from node.simulation.wire import votes_in
+from node.simulation.wire import decode_payload, votes_in
 
 WORLD = -1
 """The machine number of events that are nobody's."""
@@ -60,20 +60,21 @@ class World:
         )
 
     def _add_machines(self) -> None:
+        """Machine v runs under validator v; the second machines of twins follow behind."""
         behaviours = dict(self.setup.byzantine)
-        for validator in range(self.setup.validators):
+        twins = [each for each in behaviours if behaviours[each] == "twins"]
+        for validator in [*range(self.setup.validators), *twins]:
+            copy = int(len(self.machines) >= self.setup.validators)
             behaviour = behaviours.get(validator)
-            copies = 2 if behaviour == "twins" else 1
-            for copy in range(copies):
-                machine = self._add_machine(validator, honest=behaviour is None)
-                if behaviour is not None:
-                    self._adversaries[machine.number] = make_adversary(
-                        behaviour,
-                        genesis=self.genesis,
-                        key=machine.consensus_key,
-                        copy=copy,
-                        random_stream=self.stream(f"adversary {machine.validator} {copy}"),
-                    )
+            machine = self._add_machine(validator, honest=behaviour is None)
+            if behaviour is not None:
+                self._adversaries[machine.number] = make_adversary(
+                    behaviour,
+                    genesis=self.genesis,
+                    key=machine.consensus_key,
+                    copy=copy,
+                    random_stream=self.stream(f"adversary {validator} {copy}"),
+                )
 
     def _add_machine(self, validator: int, *, honest: bool) -> Machine:
         machine = Machine(
@@ -136,6 +137,11 @@ class World:
         receiver = self.machines[packet.receiver]
         sender = self.machines[packet.sender]
         self.note(packet.receiver, "packet", packet.sender, packet.kind, _size(packet.body))
+        adversary = self._adversaries.get(packet.receiver)
+        if adversary is not None and isinstance(packet.body, bytes):
+            message = decode_payload(packet.body)
+            if message is not None:
+                adversary.hear(message)
         receiver.receive(packet, sender.node_key)
 
     def begin(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -19,9 +20,9 @@ TAG = JournalTag("pbft", bytes(32))
 
 def test_simultaneous_events_are_ordered_by_the_seed_alone() -> None:
     def order(seed: int, names: list[str]) -> list[str]:
-        schedule, seen = Schedule(stream(seed, "ties")), []
+        schedule, seen = Schedule(stream(seed, "ties")), list[str]()
         for name in names:
-            schedule.at(5, lambda name=name: seen.append(name))
+            schedule.at(5, partial(seen.append, name))
         schedule.run_until(5)
         return seen
 

@@ -42,7 +42,6 @@ FAILED: dict[str, str] = {
     "NOTHING_TO_RATE": "no paid, co-signed receipt with this number",
     "RATING_TOO_LATE": "the receipt is older than two epochs",
     "ALREADY_RATED": "this pair and service were rated in this epoch",
-    "AMOUNT_OVERFLOW": "a sum would reach 2^53",
 }
 
 REASONS = REFUSED | FAILED

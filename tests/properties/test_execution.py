@@ -7,15 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.codec import Codec
 from ledger.execution.block import Outcome
 from ledger.params import DEVNET_PARAMS, MICRO
 from ledger.receipt import Receipt, decode_receipt
 from ledger.state import ACCOUNT_PREFIX, TOTALS_KEY, Account, Totals, decode_account
-from ledger.transactions import Rate, Register, Settle, SignedTransaction, Transfer
-from tests.kit.chain import SmallChain, address_of
+from ledger.transactions import (
+    Rate,
+    Register,
+    Settle,
+    SignedTransaction,
+    Transfer,
+    sign_transaction,
+)
+from tests.kit.chain import GENESIS_HASH, SmallChain, address_of
+from tests.properties.test_codec import KEY_OF, transactions
 
 REPOSITORY = Path(__file__).parents[2]
 BALANCES = {"alice": 60 * MICRO, "bob": 40 * MICRO, "carol": 12 * MICRO, "dave": 2_500}
@@ -265,3 +275,30 @@ def test_the_root_does_not_depend_on_hash_randomisation() -> None:
         )
         roots.add(done.stdout)
     assert roots == {f"{chain_of_random_blocks(1).hex()} {chain_of_random_blocks(2).hex()}\n"}
+
+
+HALF = 2**52 - 1
+ACCOUNT_CODEC = Codec[Account]("account", Account, 512)  # strict: every number within its range
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(transactions, st.integers(0, 10)), min_size=1, max_size=10))
+def test_numbers_up_to_2_53_neither_overflow_nor_escape(drawn: list) -> None:
+    """Fields from the whole range over accounts that hold nearly all there can be."""
+    chain = SmallChain({"alice": HALF, "bob": HALF // 2, "carol": HALF // 2})
+    chain.commit(*[chain.register(name) for name in ("alice", "bob", "carol")])
+    nonces = {address_of(name): 1 for name in chain.balances}
+    block = []
+    for transaction, advance in drawn:
+        sender = transaction.sender
+        fee = transaction.fee // 16 if advance else transaction.fee
+        header = {"nonce": nonces[sender], "fee": fee, "expiry_height": 0}
+        changed = msgspec.structs.replace(transaction, **header)
+        nonces[sender] += 1
+        block.append(sign_transaction(changed, KEY_OF[sender], GENESIS_HASH))
+    outcome = run_block(chain, block)
+    for key, value in outcome.writes.items():
+        assert value is not None
+        if key.startswith(ACCOUNT_PREFIX):
+            ACCOUNT_CODEC.decode(value)
+    assert chain.totals.burned + chain.totals.pool < 2**53

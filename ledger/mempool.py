@@ -64,7 +64,7 @@ _HEAP_SLACK_COUNT = 1_024
 class MempoolLimits:
     """Bounds of the pool; a node's setting, not the network's (parameters.md).
 
-    A default entry of 250 bytes takes about 1.2 kB of memory with its decoded form and indexes.
+    A default entry of 250 bytes takes about 1.6 kB of memory with its decoded form and indexes.
     """
 
     max_txs: int = 50_000

@@ -304,6 +304,14 @@ def test_files_that_are_no_store_of_this_network(tmp_path: Path) -> None:
         ReceiptStore(tmp_path / "no" / "such" / "folder", CHAIN, key_of("alice"))
 
 
+def test_a_store_of_a_later_version_is_left_alone(open_store: Open) -> None:
+    store = open_store()
+    store._database.execute("PRAGMA user_version = 2")
+    store.close()
+    with pytest.raises(ReceiptStoreDamaged, match="version 2, not 1"):
+        open_store()
+
+
 def test_a_damaged_row_is_not_signed_over(open_store: Open) -> None:
     store = open_store()
     store.propose(body(1, 1, 100))

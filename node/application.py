@@ -285,6 +285,8 @@ class LedgerApplication:
             mode="build",
         )
         for signed, refusal in outcome.dropped:
+            if refusal.reason == "NONCE_TOO_HIGH":
+                continue  # its predecessor was dropped, which parks it
             self.mempool.remove(signed.transaction_id, refusal.reason)
         if not outcome.included and not allow_empty:
             return None

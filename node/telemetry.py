@@ -25,14 +25,25 @@ from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from consensus import trace as consensus
+from consensus.pbft import trace as pbft
 from ledger.crypto import PUBLIC_KEY_BYTES
 from ledger.identity import peer_id
+from ledger.mempool import TransactionDropped
 from ledger.trace import TraceEvent
 from node import trace as own
+from node.admission import TransactionRejected, TransactionsAdmitted
+from node.application import BlockRefused
 from p2p import trace as p2p
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -41,6 +52,9 @@ Level = Literal["debug", "info", "warning", "error"]
 LABEL_VALUES_COUNT = 64
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+# One series more for every counter, which nothing of ours reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Seconds; a devnet commits in well under one, an idle chain every 10 to 30.
 _INTERVAL_BUCKETS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 35.0, 60.0, 300.0)
@@ -114,7 +128,7 @@ class StandardLogging(logging.Handler):
 class Reaction:
     """What to do with one type of event: its line's level and words, and which figures it moves."""
 
-    level: Level
+    level: Level | Callable[[Any], Level]
     message: str
     count: Callable[[Figures, Any], object] | None = None
 
@@ -157,6 +171,18 @@ class Figures:
             "tally_transactions", "Transactions in applied blocks, by what became of them", "result"
         )
         self.block_bytes = self._counter("tally_block_bytes", "Transaction bytes in applied blocks")
+        self.refused_blocks = self._counter(
+            "tally_blocks_refused", "Proposed blocks that break a rule"
+        )
+        self.admitted = self._labelled(
+            "tally_transactions_admitted", "Transactions that entered the mempool", "source"
+        )
+        self.rejected = self._labelled(
+            "tally_transactions_rejected", "Transactions refused at the door, by reason", "reason"
+        )
+        self.dropped = self._labelled(
+            "tally_transactions_dropped", "Waiting transactions that left uncommitted", "reason"
+        )
         self.round = Gauge(
             "tally_consensus_round", "Round of the height being agreed on", registry=registry
         )
@@ -187,7 +213,7 @@ class Figures:
             "tally_link_bytes", "Bytes of ended links, by direction", "direction"
         )
         self.refused_peers = self._labelled(
-            "tally_peers_refused", "Peers of another network or protocol, by code", "code"
+            "tally_peers_refused", "Links refused at the status exchange, by code", "code"
         )
         self.dial_failures = self._counter("tally_dial_failures", "Dials that failed")
         self.dropped_messages = self._labelled(
@@ -240,6 +266,16 @@ def _scored(figures: Figures, event: own.ScoresReady) -> None:
     figures.score_time.set(event.duration_ms / 1000)
 
 
+def _round_level(event: pbft.RoundEntered) -> Level:
+    """Later rounds mean that a leader was slow or gone."""
+    return "debug" if event.round == 0 else "info"
+
+
+def _refusal_level(event: p2p.StatusRefused) -> Level:
+    """Two links of one pair meeting and full slots are daily life; another network is not."""
+    return "debug" if event.code in ("duplicate", "full", "self") else "warning"
+
+
 REACTIONS: dict[type[TraceEvent], Reaction] = {
     own.BlockStored: Reaction("debug", "block stored", _stored),
     own.ScoresReady: Reaction("debug", "scores ready", _scored),
@@ -248,6 +284,22 @@ REACTIONS: dict[type[TraceEvent], Reaction] = {
     consensus.MessageRefused: Reaction(
         "debug", "consensus message refused", lambda f, e: f.refused_messages.inc(e.rule)
     ),
+    BlockRefused: Reaction(
+        "warning", "a proposed block is not valid", lambda f, _: f.refused_blocks.inc()
+    ),
+    TransactionsAdmitted: Reaction(
+        "debug", "transactions admitted", lambda f, e: f.admitted.inc(e.source, e.count)
+    ),
+    TransactionRejected: Reaction(
+        "debug", "transaction rejected", lambda f, e: f.rejected.inc(e.reason)
+    ),
+    TransactionDropped: Reaction(
+        "debug", "transaction dropped", lambda f, e: f.dropped.inc(e.reason)
+    ),
+    pbft.RoundEntered: Reaction(_round_level, "round entered"),
+    pbft.VoteCast: Reaction("debug", "vote cast"),
+    pbft.VoteRefused: Reaction("warning", "a vote was not signed"),
+    pbft.PeerAnswered: Reaction("debug", "told a peer that it is behind"),
     consensus.SigningRefused: Reaction(
         "warning", "the guard refused a contradicting vote", lambda f, _: f.refused_votes.inc()
     ),
@@ -264,7 +316,7 @@ REACTIONS: dict[type[TraceEvent], Reaction] = {
     p2p.LinkClosed: Reaction("debug", "link closed", _closed),
     p2p.StatusAccepted: Reaction("debug", "status accepted"),
     p2p.StatusRefused: Reaction(
-        "warning", "peer of another network", lambda f, e: f.refused_peers.inc(e.code)
+        _refusal_level, "peer refused", lambda f, e: f.refused_peers.inc(e.code)
     ),
     p2p.ForeignPeer: Reaction("debug", "foreign peer"),
     p2p.PeerUp: Reaction("info", "peer up", lambda f, _: f.peers.inc()),
@@ -326,7 +378,8 @@ class Telemetry:
         if isinstance(event, consensus.BlockApplied):
             self._block_line(event, reaction)
         else:
-            getattr(self.log, reaction.level)(reaction.message, **_fields(event))
+            level = reaction.level if isinstance(reaction.level, str) else reaction.level(event)
+            getattr(self.log, level)(reaction.message, **_fields(event))
 
     def watch(self, name: str, help_: str, read: Callable[[], float]) -> None:
         """Serve a figure that is read when somebody asks, for example the mempool's fill."""
@@ -356,7 +409,7 @@ class Telemetry:
             fields["failed"] = stored.failed
             fields["bytes"] = stored.size_bytes
             fields["state_root"] = stored.state_root
-        getattr(self.log, reaction.level)(reaction.message, **fields)
+        self.log.info(reaction.message, **fields)
 
 
 def _fields(event: TraceEvent) -> dict[str, Any]:

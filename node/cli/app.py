@@ -17,6 +17,7 @@ from node.cli import (
     tx_commands,
 )
 from node.demo import command as demo_commands
+from node.simulation import command as simulation_command
 
 app = typer.Typer(
     name="tally",
@@ -62,3 +63,4 @@ app.add_typer(tx_commands.app)
 app.add_typer(receipt_commands.app)
 app.add_typer(config_commands.app)
 app.add_typer(demo_commands.app)
+simulation_command.add_to(app)

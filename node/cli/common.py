@@ -85,6 +85,26 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def reads_answers(function: Callable[P, R]) -> Callable[P, R]:
+    """For commands that take a node's answer apart: one of another shape is the node's failure.
+
+    Goes below `guarded`.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            raise CliError(
+                f"the node's answer is not what the method promises ({error!r})",
+                reason="BAD_ANSWER",
+                hint="is this the RPC address of a Tallystick node, and of this version?",
+            ) from error
+
+    return run
+
+
 def node_url(node: str | None, home: str | None = None) -> tuple[str, str]:
     """(URL, where it came from)."""
     for text, origin in ((node, "--node"), (os.environ.get(NODE_VARIABLE), NODE_VARIABLE)):

@@ -243,8 +243,8 @@ def restart(
         replace(state, validators=(validator,)), is_new=False, processes={number: process}
     )
     asyncio.run(network.until_ready(only))
-    text = f"validator {number} is ready (pid {process.pid})"
-    show({"number": number, "pid": process.pid, "url": validator.url}, text, as_json=as_json)
+    text = f"validator {number} is ready (pid {process.popen.pid})"
+    show({"number": number, "pid": process.popen.pid, "url": validator.url}, text, as_json=as_json)
 
 
 @app.command()

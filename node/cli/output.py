@@ -103,12 +103,12 @@ def clean_lines(text: str) -> str:
 
 def bold(text: str) -> str:
     """For headings."""
-    return typer.style(text, bold=True)
+    return typer.style(clean(text), bold=True)
 
 
 def dim(text: str) -> str:
     """For what matters less."""
-    return typer.style(text, dim=True)
+    return typer.style(clean(text), dim=True)
 
 
 def pairs(facts: Iterable[tuple[str, object]], indent: str = "") -> list[str]:

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.common import HomeOption, JsonOption, NodeOption, ask, group, guarded, parse_json
-from node.cli.output import bold, dim, note, pairs, show, table, usage
+from node.cli.common import (
+    HomeOption,
+    JsonOption,
+    NodeOption,
+    ask,
+    group,
+    guarded,
+    parse_json,
+    reads_answers,
+)
+from node.cli.output import bold, clean, dim, note, pairs, show, table, usage
 
 if TYPE_CHECKING:
     from rpc.client import RpcClient
@@ -55,6 +64,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @guarded
+@reads_answers
 def status(
     *, node: NodeOption = None, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
@@ -79,7 +89,7 @@ def status(
         mempool["count"] / mempool["limitCount"], mempool["sizeBytes"] / mempool["limitBytes"]
     )
     lines = [
-        f"{bold(said['chainId'])} at {url}",
+        f"{bold(said['chainId'])} at {clean(url)}",
         *pairs(
             [
                 ("state", state),
@@ -100,6 +110,7 @@ def status(
 
 
 @guarded
+@reads_answers
 def validators(
     *, node: NodeOption = None, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
@@ -137,6 +148,7 @@ def validators(
 
 @peers.command("ls")
 @guarded
+@reads_answers
 def peers_ls(
     *, node: NodeOption = None, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
@@ -163,6 +175,7 @@ def peers_ls(
 
 
 @guarded
+@reads_answers
 def account(
     name: Annotated[str, typer.Argument(metavar="ACCOUNT", help="PeerID or name.")],
     *,
@@ -214,6 +227,7 @@ def account(
 
 @reputation.command("get")
 @guarded
+@reads_answers
 def reputation_get(
     name: Annotated[str, typer.Argument(metavar="PEER", help="PeerID or name.")],
     *,
@@ -245,7 +259,7 @@ def reputation_get(
     kind = "newcomer: nobody trusted has rated it" if said["newcomer"] else "known peer"
     lines = [
         f"{bold(said['subject'])}{_proven_mark(said)}",
-        f"  {kind}{flags}; {epoch}",
+        clean(f"  {kind}{flags}; {epoch}"),
         *pairs(facts, "  "),
     ]
     show(said, lines, as_json=as_json)
@@ -253,6 +267,7 @@ def reputation_get(
 
 @reputation.command("top")
 @guarded
+@reads_answers
 def reputation_top(
     *,
     limit: Annotated[int, typer.Option(min=1, max=_PAGE, help="How many.")] = 20,

@@ -16,8 +16,9 @@ from node.cli.common import (
     ask,
     group,
     guarded,
+    reads_answers,
 )
-from node.cli.output import CliError, bold, pairs, show, usage
+from node.cli.output import CliError, bold, clean, pairs, show, usage
 from node.cli.tx_options import (
     DEFAULT_TIMEOUT_S,
     FeeOption,
@@ -248,6 +249,7 @@ def rate(
 
 @app.command()
 @guarded
+@reads_answers
 def get(
     hash_: HashArgument,
     *,
@@ -408,13 +410,13 @@ def _transaction_text(said: dict[str, Any]) -> list[str]:
     from node.cli.tx_support import describe_payload
 
     payload = said["payload"]
-    lines = [f"{bold(payload['type'])} {said['hash']}"]
+    lines = [f"{bold(payload['type'])} {clean(said['hash'])}"]
     if said["status"] == "pending":
         lines.append("  pending")
     else:
         receipt = said.get("receipt") or {}
         outcome = "done" if receipt.get("ok") else f"failed: {receipt.get('reason')}"
-        lines.append(f"  in block {said['height']}, {outcome}")
+        lines.append(clean(f"  in block {said['height']:,}, {outcome}"))
     return lines + describe_payload({k: v for k, v in payload.items() if k != "type"})
 
 

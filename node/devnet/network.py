@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ class Started:
 
     state: DevnetState
     is_new: bool
-    processes: dict[int, subprocess.Popen[bytes]]
+    processes: dict[int, processes.Process]
     height: int = 0
 
 
@@ -88,12 +87,12 @@ async def until_ready(started: Started) -> None:
 async def _until_ready(
     session: aiohttp.ClientSession,
     validator: ValidatorFacts,
-    process: subprocess.Popen[bytes] | None,
+    process: processes.Process | None,
 ) -> None:
     timeout = aiohttp.ClientTimeout(total=2.0)
     while True:
-        if process is not None and (code := process.poll()) is not None:
-            raise processes.died(validator, code)
+        if process is not None:
+            process.check()
         try:
             async with session.get(f"{validator.url}/readyz", timeout=timeout) as answer:
                 if answer.status == 200:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import node
@@ -28,14 +29,37 @@ LOG_LIMIT_BYTES = 64 << 20
 LOG_TAIL_LINES = 20
 
 
-def start(validator: ValidatorFacts) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A validator's process that we started, and where its own part of the log begins."""
+
+    validator: ValidatorFacts
+    popen: subprocess.Popen[bytes]
+    log_start_bytes: int
+
+    def check(self) -> None:
+        """Raise DevnetError with its last words if it has ended."""
+        code = self.popen.poll()
+        if code is None:
+            return
+        with self.validator.log.open("rb") as file:
+            file.seek(self.log_start_bytes)
+            said = file.read().decode(errors="replace").splitlines()
+        lines = "\n".join(f"    {line}" for line in said[-LOG_TAIL_LINES:])
+        raise DevnetError(
+            f"validator {self.validator.number} ended with exit code {code}; it said:\n{lines}",
+            f"the whole log: {self.validator.log}",
+        )
+
+
+def start(validator: ValidatorFacts) -> Process:
     """Start a validator; it logs to its own file and outlives us unless it is stopped."""
     log = validator.log
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
     command = [sys.executable, "-m", "node.cli", "start", "--home", validator.home]
     with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -44,6 +68,7 @@ def start(validator: ValidatorFacts) -> subprocess.Popen[bytes]:
             env=_environment(),
             start_new_session=True,
         )
+        return Process(validator, popen, output.tell())
 
 
 def stop(validators: Iterable[ValidatorFacts], timeout_s: float = STOP_TIMEOUT_S) -> list[int]:
@@ -88,15 +113,6 @@ def tail(path: Path, count: int = LOG_TAIL_LINES) -> list[str]:
         return []
     with path.open(encoding="utf-8", errors="replace") as file:
         return [line.rstrip("\n") for line in deque(file, maxlen=count)]
-
-
-def died(validator: ValidatorFacts, code: int) -> DevnetError:
-    """The error of a validator that ended while starting, with what it said last."""
-    lines = "\n".join(f"    {line}" for line in tail(validator.log))
-    return DevnetError(
-        f"validator {validator.number} ended with exit code {code}; it said:\n{lines}",
-        f"the whole log: {validator.log}",
-    )
 
 
 def _environment() -> dict[str, str]:

@@ -205,7 +205,7 @@ def test_down_and_up_go_on_where_it_was(root: Path, facts: dict[str, Any]) -> No
     reached = height()
     balance = tally("account", "bob", "--json").json["balance"]
     assert tally("devnet", "down", "--json").json == {"stopped": [1, 2, 3, 4], "killed": []}
-    assert tally("status").code == 3
+    assert tally("status", "--node", facts["validators"][0]["url"]).code == 3
     assert tally("devnet", "down", "--json").json["stopped"] == []
     ran = spawned("devnet", "up", "-d", "--json")
     assert ran.code == 0, ran.out + ran.err

@@ -161,16 +161,7 @@ def test_optimised_python_is_refused() -> None:
 
 
 def test_help_and_usage_errors_load_nothing_heavy() -> None:
-    heavy = [
-        "pydantic",
-        "aiohttp",
-        "numpy",
-        "cryptography",
-        "plyvel",
-        "structlog",
-        "msgspec",
-        "coincurve",
-    ]
+    heavy = {"pydantic", "aiohttp", "numpy", "cryptography", "structlog", "msgspec", "coincurve"}
     code = f"import sys, node.cli.app; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"

@@ -19,7 +19,7 @@ def report(found: Report) -> RenderableType:
     standing = found.standing
     parts: list[RenderableType] = [
         Text(clean(standing.peer).plain, style="bold"),
-        Text(_what(standing) + "; " + _when(found.epoch, found.height)),
+        clean(_what(standing) + "; " + _when(found.epoch, found.height)),
         _score(standing),
     ]
     if found.raters:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consensus.engine import Proposal
+from consensus.trace import EquivocationSeen
 from ledger.block import decode_block
 from ledger.certificate import (
     VOTE_COMMIT,
@@ -18,6 +19,7 @@ from ledger.certificate import (
     CommitCertificate,
     Vote,
 )
+from ledger.trace import TraceEvent
 from ledger.validators import ValidatorSet
 from node.simulation.keys import KeyRing
 from node.simulation.ledger import Genesis, StoredBlock
@@ -39,6 +41,7 @@ INVARIANTS: dict[str, str] = {
     "nothing-lost": "what a client was told is committed stays in the chain",
     "nothing-doubled": "no transaction stands twice in the chain",
     "conserved": "µT are neither made nor lost",
+    "nobody-framed": "no evidence and no charge is raised against an honest validator",
     "bounded-memory": "an engine holds no more than a constant times the validators",
     "no-crash": "no exception leaves production code",
     "no-storm": "a run needs a bounded number of events",
@@ -120,6 +123,7 @@ class Invariants:
         self._votes_by_signature: dict[tuple[bytes, bytes], Vote] = {}
         self._signatures_made = 0
         self._byzantine_keys: set[bytes] = set()
+        self._honest_nodes: set[bytes] = set()
         self._asked: dict[tuple[int, int], int] = {}
         self._steps: dict[int, int] = {}
 
@@ -132,6 +136,8 @@ class Invariants:
         """Know a machine; a Byzantine one counts as having sent every COMMIT to somebody."""
         if not machine.honest:
             self._byzantine_keys.add(machine.consensus_key.public_key)
+        else:
+            self._honest_nodes.add(machine.node_key)
 
     # ---- votes -----------------------------------------------------------------------------------
 
@@ -331,6 +337,21 @@ class Invariants:
         for transaction_id, height in self.acknowledged.items():
             if height <= tip_height and transaction_id not in stored_ids:
                 raise Violation("nothing-lost", f"one acknowledged at height {height}")
+
+    # ---- accusations -----------------------------------------------------------------------------
+
+    def charged(self, machine: Machine, node_key: bytes, kind: str) -> None:
+        """A machine tells its p2p that a peer did what no correct peer does."""
+        if machine.honest and node_key in self._honest_nodes:
+            raise Violation("nobody-framed", f"{machine.validator} charges a peer with {kind!r}")
+
+    def traced(self, machine: Machine, event: TraceEvent) -> None:
+        """A trace event of production code."""
+        if machine.honest and isinstance(event, EquivocationSeen):
+            validators = self._genesis.validators_at(event.height)
+            key = validators[event.validator].consensus_key
+            if key not in self._byzantine_keys:
+                raise Violation("nobody-framed", f"validator {machine.validator}: {event}")
 
     # ---- memory ----------------------------------------------------------------------------------
 

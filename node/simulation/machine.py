@@ -64,6 +64,12 @@ class Observer(Protocol):
     def block_applied(self, machine: Machine, stored: StoredBlock) -> None:
         """A block became durable."""
 
+    def charged(self, machine: Machine, node_key: bytes, kind: str) -> None:
+        """A peer is accused before p2p."""
+
+    def traced(self, machine: Machine, event: TraceEvent) -> None:
+        """A trace event of production code."""
+
     def stepped(self, machine: Machine) -> None:
         """The process handled one thing."""
 
@@ -251,6 +257,7 @@ class Process:
 
         def tracer(event: TraceEvent) -> None:
             world.trace(machine.number, event)
+            world.observer.traced(machine, event)
 
         self.engine = world.parts.engine(tracer)
         self.replica = world.parts.replica(
@@ -354,6 +361,7 @@ class Process:
     def charge(self, node_key: bytes, kind: str) -> None:
         """A peer's fault; nobody is disconnected in a simulation."""
         self._world.note(self._machine.number, "charge", node_key[:4], kind)
+        self._world.observer.charged(self._machine, node_key, kind)
 
     # ---- what the application needs (node.simulation.application.Host) ---------------------------
 

@@ -44,7 +44,7 @@ from ledger.block import decode_block
 from ledger.certificate import VOTE_COMMIT, VOTE_PREPARE, Vote, decode_certificate
 from ledger.execution.fees import pay_proposer
 from ledger.state_tree import StateTree
-from ledger.validators import ValidatorSet
+from ledger.validators import Validator, ValidatorSet
 from node.simulation.campaign import PRODUCTION
 from node.simulation.faults import FAULT_KINDS
 from node.simulation.run import draw_run, run
@@ -138,6 +138,20 @@ def forgets_the_prepared_block_in_a_restart() -> Any:
     return patch.object(recovery, "take_up", forgetful)
 
 
+@mutant("one-vote", "vote-order", "no-amnesia", "no-crash")
+def trims_records_it_still_needs() -> Any:
+    """The journal is emptied whenever all of it is durable, not when its height is applied."""
+    on_durable = Replica.on_durable
+
+    def eager(self: Replica, sequence: int) -> None:
+        on_durable(self, sequence)
+        if self._records and self._records[-1][0] == self._durable:
+            self._records.clear()
+            self._journal.reset(())
+
+    return patch.object(Replica, "on_durable", eager)
+
+
 # ---- votes and quorums --------------------------------------------------------------------------
 
 
@@ -149,6 +163,48 @@ def counts_2f_plus_1_votes_as_a_quorum() -> Any:
         return power >= 2 * ((self.total_power - 1) // 3) + 1
 
     return patch.object(ValidatorSet, "has_quorum", has_quorum)
+
+
+@mutant("progress", "inclusion", "valid-certificate")
+def counts_heads_instead_of_power() -> Any:
+    """Every validator's vote weighs the same."""
+    count = VoteBook._count
+    same = Validator(bytes(33), bytes(33), bytes(33), 1)
+
+    def heads(self: VoteBook[Any], validator: int, entry: Entry[Any], sign: int) -> None:
+        weighted, self._validators = self._validators, ValidatorSet((same,) * 100)
+        count(self, validator, entry, sign)
+        self._validators = weighted
+
+    return patch.object(VoteBook, "_count", heads)
+
+
+@mutant("valid-certificate", behaviour="sync_liar")
+def checks_no_signatures() -> Any:
+    """Every signature passes."""
+    init = Replica.__init__
+
+    def trusting(self: Replica, **arguments: Any) -> None:
+        init(self, **{**arguments, "verify_signature": lambda *_: True})
+
+    return patch.object(Replica, "__init__", trusting)
+
+
+@mutant("nobody-framed")
+def takes_a_repeated_vote_for_a_second_one() -> Any:
+    """Two votes of one place are equivocation even when they are the same vote."""
+    add = VoteBook.add
+
+    def suspicious(
+        self: VoteBook[Any], validator: int, round_: int, content: Any, signature: bytes
+    ) -> Entry[Any] | None:
+        known = self.entry(validator, round_)
+        return known if known is not None else add(self, validator, round_, content, signature)
+
+    return (
+        patch.object(VoteBook, "add", suspicious),
+        patch.object(VoteBook, "wants", lambda *_: True),
+    )
 
 
 @mutant("valid-certificate")

@@ -21,6 +21,8 @@ SEEDS = 80
 def test_every_mutant_is_found(hunted: Mutant) -> None:
     kill = hunt(hunted, SEEDS)
     assert kill is not None, f"{hunted.name} survived {SEEDS} seeds"
+    # The table of which invariant found what: `pytest -rP -k every_mutant`.
+    print(f"{hunted.name}: seed {kill.seed}, {kill.invariant}: {kill.detail}")
     assert kill.invariant in hunted.expected, f"{kill.invariant}: {kill.detail}"
 
 

@@ -55,7 +55,7 @@ class TemporaryNetwork:
     @property
     def pids(self) -> list[int]:
         """The validators' processes."""
-        return [each.pid for each in self._running.processes.values()]
+        return [each.popen.pid for each in self._running.processes.values()]
 
     @property
     def folder(self) -> Path:
@@ -128,14 +128,14 @@ class TemporaryNetwork:
         return state
 
 
-def _end(running: list[subprocess.Popen[bytes]]) -> None:
+def _end(running: list[processes.Process]) -> None:
     """SIGTERM to all, SIGKILL to whoever stays."""
-    for process in running:
-        process.terminate()
+    for each in running:
+        each.popen.terminate()
     deadline = time.monotonic() + processes.STOP_TIMEOUT_S
-    for process in running:
+    for each in running:
         try:
-            process.wait(max(0.0, deadline - time.monotonic()))
+            each.popen.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            each.popen.kill()
+            each.popen.wait()

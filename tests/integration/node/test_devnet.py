@@ -58,12 +58,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "net"
 
 
+def serve_and_rate() -> None:
+    """Early, so that the epoch is over when a later test asks for the score."""
+    settled = tally(
+        *("tx", "settle", "--payer", "validator-1", "--payee", "alice"),
+        *("--amount", "5T", "--units", "10", "--json"),
+    )
+    assert settled.code == 0, settled.out
+    rated = tally("tx", "rate", "alice", "--score", "8", "--from", "validator-1", "--json")
+    assert rated.code == 0, rated.out
+
+
 @pytest.fixture(scope="module")
 def facts(root: Path) -> Iterator[dict[str, Any]]:
     """What `up` printed last, with the network running."""
     try:
         ran = spawned("devnet", "up", "-d", "--json", "--base-port", "21700")
         assert ran.code == 0, ran.out + ran.err
+        serve_and_rate()
         yield json.loads(ran.out.splitlines()[-1])
     finally:
         spawned("devnet", "down")
@@ -96,26 +108,6 @@ def test_up_prints_what_programs_need(root: Path, facts: dict[str, Any]) -> None
 
 def test_the_shells_settings_stay_out_of_the_validators(facts: dict[str, Any]) -> None:
     assert any("node started" in line for line in tally("devnet", "logs", "1").out.splitlines())
-
-
-def test_service_shows_in_the_score_with_a_proof(facts: dict[str, Any]) -> None:
-    settled = tally(
-        *("tx", "settle", "--payer", "validator-1", "--payee", "alice"),
-        *("--amount", "5T", "--units", "10", "--json"),
-    )
-    assert settled.code == 0, settled.out
-    rated = tally("tx", "rate", "alice", "--score", "8", "--from", "validator-1", "--json")
-    assert rated.code == 0, rated.out
-
-    def is_rated() -> bool:
-        said = tally("reputation", "get", "alice", "--verify", "--json")
-        assert said.code == 0, said.out
-        assert said.json["proven"] is True
-        return bool(said.json["raters"] == 1 and int(said.json["trust"]) > 0)
-
-    until(is_rated, "the score of a closed epoch")
-    top = tally("reputation", "top", "--verify", "--json").json
-    assert account_address("alice") in {each["subject"] for each in top["items"]}
 
 
 def test_sending_and_every_way_it_can_end(facts: dict[str, Any]) -> None:
@@ -189,6 +181,18 @@ def test_a_killed_validator_does_not_stop_the_others(facts: dict[str, Any]) -> N
     get = ["tx", "get", sent.json["hash"], "--node", facts["validators"][1]["url"]]
     until(lambda: tally(*get).code == 0, "the block that it missed")
     until(lambda: len({each.get("stateRoot") for each in rows()}) == 1, "one state everywhere")
+
+
+def test_service_shows_in_the_score_with_a_proof(facts: dict[str, Any]) -> None:
+    def is_rated() -> bool:
+        said = tally("reputation", "get", "alice", "--verify", "--json")
+        assert said.code == 0, said.out
+        assert said.json["proven"] is True
+        return bool(said.json["raters"] == 1 and int(said.json["trust"]) > 0)
+
+    until(is_rated, "the score of a closed epoch")
+    top = tally("reputation", "top", "--verify", "--json").json
+    assert account_address("alice") in {each["subject"] for each in top["items"]}
 
 
 def test_up_again_leaves_what_runs(root: Path, facts: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.home import write_secret
-from node.keystore import MINIMUM_SCRYPT_N
+from node.keystore import DEVNET_SCRYPT_N
 from tests.kit.command_line import tally
 
 PASSPHRASE = "correct horse"
@@ -15,8 +15,8 @@ PASSPHRASE = "correct horse"
 
 @pytest.fixture(autouse=True)
 def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The least that a real network accepts, so that making a key takes a sixteenth of a second.
-    monkeypatch.setattr("node.cli.keyring.SCRYPT_N", MINIMUM_SCRYPT_N)
+    # Making a key at its real cost takes a second.
+    monkeypatch.setattr("node.cli.keyring.SCRYPT_N", DEVNET_SCRYPT_N)
     monkeypatch.setenv("TALLY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TALLY_DEVNET_HOME", str(tmp_path / "devnet"))
     monkeypatch.delenv("TALLY_NODE", raising=False)

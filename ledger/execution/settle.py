@@ -21,10 +21,13 @@ the rest:
 so that splitting a payment into small ones never lowers the cut. The validators' share goes to the
 proposer of the block.
 
-The payer's signature alone pays. Positive points need both parties' (`cosigned`), and so does being
-rated: a payer could otherwise force a payment on a stranger in order to complain about it. It does
-not matter which of the two submits. If only what the payee submitted could be rated, a payee that
-leaves the submitting to its payers would collect points that nobody can blame it for.
+The payer's signature alone pays, and moves the sum paid only: were it to move number and units too,
+a payer could put them beyond every receipt that the payee holds, and never owe those (ADR 0110).
+
+Positive points need both parties' signatures (`cosigned`), and so does being rated: a payer could
+otherwise force a payment on a stranger in order to complain about it. It does not matter which of
+the two submits. If only what the payee submitted could be rated, a payee that leaves the submitting
+to its payers would collect points that nobody can blame it for.
 """
 
 from __future__ import annotations

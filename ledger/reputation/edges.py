@@ -146,10 +146,11 @@ class PairState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     """State object under ledger.state.pair_key(payer, payee, service)."""
 
     seq: U53
-    """Sequence number of the newest settled receipt."""
+    """Sequence number of the newest settled receipt that the payee consented to."""
     cum_units: U53
+    """Its units."""
     cum_paid: U53
-    """µT."""
+    """µT; also what the payer paid ahead on its own."""
     epoch: U53
     """Epoch of the last touch."""
     pos: U32
@@ -219,8 +220,8 @@ def settle_edge(
     """Take a newer cumulative receipt into the pair.
 
     cosigned: both parties signed. ratable: the payee submitted it, or it ran through a channel the
-    payee accepted. p_min: µT, the parameter of this epoch (constant within an epoch).
-    Raises ReceiptNotNewer.
+    payee accepted. One that is neither moves the sum paid and nothing else (ADR 0110).
+    p_min: µT, the parameter of this epoch (constant within an epoch). Raises ReceiptNotNewer.
     """
     if pair is None:
         pair = PairState(0, 0, 0, epoch, 0, 0, p_min, 0, 0, 0, 0, ())
@@ -233,6 +234,10 @@ def settle_edge(
             raise ReceiptNotNewer(field=field, settled=settled, offered=offered)
     pair = roll_forward(pair, epoch, p_min)
     paid = cum_paid - pair.cum_paid
+    if not (cosigned or ratable):
+        # The payer's word alone: it may pay ahead, but number and units are what receipts in the
+        # payee's hands are compared with, and must not be moved past them without the payee.
+        return msgspec.structs.replace(pair, cum_paid=cum_paid)
     return msgspec.structs.replace(
         pair,
         seq=seq,

@@ -147,7 +147,9 @@ class Books:
         if not self.move(settle.payer, None, due):
             return False, 0
         self.balances[settle.payee] += due - cut
-        self.settled[parties] = (settle.seq, settle.cum_units, settle.cum_paid)
+        if settle.counterparty_signature:
+            seq, units = settle.seq, settle.cum_units
+        self.settled[parties] = (seq, units, settle.cum_paid)
         self.burned += due // 200
         self.pool += cut - due // 200 - due // 200
         return True, due // 200

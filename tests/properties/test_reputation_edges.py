@@ -90,7 +90,9 @@ def test_lazy_folding_equals_closing_every_epoch(history: list) -> None:
     seq = paid = 0
     for epoch, (kind, amount, (first, second)) in history:
         if kind == "settle":
-            seq, paid = seq + 1, paid + amount
+            # What the payer settles alone moves the sum only, so its number is used again.
+            seq = max((last for last, _ in diary.settled_in), default=0) + 1
+            paid += amount
             pair = edges.settle_edge(
                 pair,
                 epoch=epoch,
@@ -103,7 +105,8 @@ def test_lazy_folding_equals_closing_every_epoch(history: list) -> None:
             )
             diary.paid[epoch] = diary.paid.get(epoch, 0) + (amount if first else 0)
             diary.taken[epoch] = diary.taken.get(epoch, 0) + (amount if second else 0)
-            diary.settled_in.append((seq, epoch))
+            if first or second:
+                diary.settled_in.append((seq, epoch))
         else:
             target = seq - amount
             allowed = target >= 1 and diary.may_rate(target, epoch)

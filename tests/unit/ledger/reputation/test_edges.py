@@ -94,6 +94,16 @@ def test_two_settles_of_one_epoch_are_worth_their_sum() -> None:
 def test_a_payers_own_signature_pays_but_gives_no_points() -> None:
     pair = settle(None, 1, ORDINARY, cosigned=False, ratable=False)
     assert edge_at_end_of(pair, 1) == (0, 0)
+    assert (pair.seq, pair.cum_units, pair.cum_paid) == (0, 0, ORDINARY)
+    with pytest.raises(edges.NothingToRate) as refused:
+        rate(pair, 1, 10, -10)
+    assert refused.value.facts == {"receipt_seq": 10, "last_seq": 0}
+    with pytest.raises(edges.NothingToRate):
+        rate(pair, 2, 10, -10)
+
+
+def test_what_earned_no_point_cannot_be_rated() -> None:
+    pair = settle(None, 1, P_MIN - 1)
     with pytest.raises(edges.NotRatable) as refused:
         rate(pair, 1, 10, -10)
     assert refused.value.facts == {"receipt_seq": 10, "settled_in": 1}

@@ -85,6 +85,7 @@ def otc(
     from node.demo import dataset, submit
     from node.demo.network import NotUp
     from node.demo.replay import CannotReplay
+    from rpc.client import AnswerTimeout, ConnectionFailed
 
     excluded = _people(exclude_raters)
     try:
@@ -101,6 +102,14 @@ def otc(
         outcome = _unwrapped(lambda: asyncio.run(_run(data, urls, stages)))
     except (submit.Stalled, CannotReplay, NotUp) as error:
         raise CliError(str(error), reason=error.reason) from error
+    except (ConnectionFailed, AnswerTimeout) as error:
+        raise CliError(
+            str(error),
+            code=Exit.UNREACHABLE,
+            reason="UNREACHABLE",
+            hint="leave --node out to use a network of its own",
+            facts={"url": error.url},
+        ) from error
     _show(outcome, as_json=as_json)
 
 
@@ -191,7 +200,7 @@ class _Progress:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:

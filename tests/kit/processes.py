@@ -1,7 +1,8 @@
 """A network of real validator processes for tests: started, killed, paused, wiped, looked at.
 
-Every process is ours by its `Popen`, has a session of its own, and is ended by its pid. A score
-worker outlives nobody: it is a child that ends with its input, and `Processes.close` makes sure.
+Every process is ours by its `Popen`, has a session of its own, and is ended by its pid; on Linux
+the kernel ends it when the tests are killed. A score worker outlives nobody: it ends with its
+input, and `Processes.close` makes sure.
 Waiting is always for a condition with a deadline, and a deadline that passes says what the
 validators' logs said last.
 """
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -30,7 +33,7 @@ from genesis.devnet import devnet_document
 from genesis.document import dump
 from ledger.identity import peer_id
 from ledger.params import DEVNET_PARAMS, ChainParams
-from node.devnet import homes, processes
+from node.devnet import homes
 from node.devnet.state import DevnetState, ValidatorFacts
 from rpc.client import ClientError, RpcClient
 
@@ -129,7 +132,10 @@ class Processes:
 
     def log_tail(self, index: int, lines: int = 30) -> str:
         """What it said last."""
-        return "\n".join(processes.tail(self.facts(index).log, lines))
+        log = self.facts(index).log
+        return "\n".join(
+            log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+        )
 
     # ---- acts ------------------------------------------------------------------------------------
 
@@ -137,7 +143,7 @@ class Processes:
         """Start these, all if none is named; those that run are left alone."""
         for index in indexes or self.indexes:
             if index not in self._running:
-                self._running[index] = processes.start(self.facts(index))
+                self._running[index] = _spawn(self.facts(index))
 
     def kill(self, *indexes: int) -> None:
         """SIGKILL, all of them at once, and wait until they are gone."""
@@ -344,6 +350,30 @@ def _with_ports(state: DevnetState) -> DevnetState:
             replace(each, rpc_port=free(), p2p_port=free()) for each in state.validators
         ),
     )
+
+
+def _spawn(validator: ValidatorFacts) -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLY")}
+    source = str(Path(__file__).resolve().parents[2])
+    with validator.log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "node.cli", "start", "--home", validator.home],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=validator.home,
+            env={**kept, "PYTHONPATH": source, "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+            preexec_fn=_die_with_the_tests if sys.platform == "linux" else None,
+        )
+
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_the_tests() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _children(pid: int) -> set[int]:

@@ -126,7 +126,7 @@ def forgets_its_votes_in_a_restart() -> Any:
     return patch.object(Replica, "start", lambda self, _: start(self, ()))
 
 
-@mutant("one-vote", "vote-order", "no-amnesia", "no-crash")
+@mutant("no-amnesia", "one-vote", "vote-order", kinds=("blackout", "signer"))
 def forgets_the_prepared_block_in_a_restart() -> Any:
     """Recovery drops the prepared certificate."""
     take_up = recovery.take_up
@@ -267,7 +267,7 @@ def commits_in_a_round_it_has_left() -> Any:
     )
 
 
-@mutant("one-vote", "committed-is-chosen", "quorum-decides", behaviour="forger")
+@mutant("one-vote", "quorum-decides", behaviour="forger", kinds=("pause",))
 def prepares_every_block_a_leader_proposes() -> Any:
     """The second of two PRE-PREPAREs of one round is prepared too, and no guard stands before."""
     receive = agreement.receive_pre_prepare
@@ -383,7 +383,7 @@ def does_not_listen_to_claims_of_heights() -> Any:
     return patch.object(BlockSync, "claim", lambda *_: None)
 
 
-@mutant("progress", "inclusion", "valid-certificate", "no-crash", kinds=("crash",))
+@mutant("nobody-framed", "progress", "inclusion", "valid-certificate", kinds=("crash",))
 def keeps_the_validators_of_the_height_before() -> Any:
     """A change of the validator set is not noticed."""
     advance = engine.PbftEngine._advance

@@ -455,7 +455,8 @@ class LedgerApplication:
         self._executed.clear()
         self._previous_validators = validator_set(self._store, header.validators_hash)
         self._tip = Tip(header.height, proposal.block_hash, header.time_ms, certificate)
-        self._scores.feed(outcome.writes)
+        epoch = epoch_at(header.time_ms, self._genesis_time_ms, self.params())
+        self._scores.feed(outcome.writes, epoch)
         self._prefetch_scores(previous_time_ms, header.time_ms)
         self.mempool.update(
             outcome.included,

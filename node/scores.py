@@ -1,8 +1,13 @@
 """Scores at the node: feeds the score worker, asks it for epochs, opens the score tables.
 
-`result(inputs)` is a future per distinct inputs (epoch, seeds, parameters, previous qualities),
-so a prefetch made when the epoch ended and the request made when the block is due are the same
+`request` gives one future per distinct inputs (epoch, seeds, parameters, previous qualities), so a
+prefetch made when the epoch ended and the request made when the block is due are the same
 computation if nothing changed in between, and another one if something did.
+
+The pairs are inputs too. Scores of an epoch may be asked for before it is over: by a proposed block
+that is dated past its end, which need not be decided. So a block that changes pairs makes every
+result of its own epoch and later ones worthless (`feed`); those of earlier epochs are final, since
+block time never runs backwards.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,6 +47,9 @@ RESULTS_KEPT = 4
 # Open score tables; one is mapped, not read, so this bounds file handles.
 TABLES_KEPT = 8
 
+_Inputs = tuple[int, *tuple[object, ...]]
+"""The epoch, and what else is asked."""
+
 _decode_answer = msgspec.msgpack.Decoder(Computed).decode
 
 
@@ -56,8 +64,8 @@ class ScoreKeeper:
         self._folder = folder
         self._trace = tracer
         self._process: asyncio.subprocess.Process | None = None
-        self._results: OrderedDict[tuple[object, ...], asyncio.Future[ScoredEpoch]] = OrderedDict()
-        self._waiting: dict[int, list[tuple[tuple[object, ...], float]]] = {}
+        self._results: OrderedDict[_Inputs, asyncio.Future[ScoredEpoch]] = OrderedDict()
+        self._asked: deque[tuple[int, asyncio.Future[ScoredEpoch], float]] = deque()
         self._tables: OrderedDict[int, ScoreTable] = OrderedDict()
 
     async def start(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
@@ -96,8 +104,8 @@ class ScoreKeeper:
                 code = await self._process.wait()
                 raise ScoreWorkerFailed(f"the score worker ended with code {code}") from error
             self._tables.pop(answer.epoch, None)
-            key, asked_s = self._waiting[answer.epoch].pop(0)
-            future = self._results[key]
+            epoch, future, asked_s = self._asked.popleft()
+            assert epoch == answer.epoch, "the worker answers in the order of the questions"
             if not future.done():
                 future.set_result(ScoredEpoch(answer.commitment, answer.seed_qualities))
             duration_s = asyncio.get_running_loop().time() - asked_s
@@ -113,10 +121,12 @@ class ScoreKeeper:
         self._process.stdin.close()
         await self._process.wait()
 
-    def feed(self, writes: dict[bytes, bytes | None]) -> None:
-        """The state writes of a block that was just applied."""
+    def feed(self, writes: dict[bytes, bytes | None], epoch: int) -> None:
+        """The state writes of a block of `epoch` that was just applied."""
         pairs = [item for item in writes.items() if item[0].startswith(PAIR_PREFIX)]
         if pairs:
+            for key in [key for key in self._results if key[0] >= epoch]:
+                del self._results[key]
             self._write(Feed(pairs))
 
     def request(self, view: ReadView, epoch: int) -> asyncio.Future[ScoredEpoch]:
@@ -131,7 +141,7 @@ class ScoreKeeper:
             read_epoch_state(view).seed_qualities,
             str(self._path(epoch)),
         )
-        key = msgspec.structs.astuple(request)
+        key: _Inputs = (epoch, *msgspec.structs.astuple(request)[1:])
         known = self._results.get(key)
         if known is not None:
             return known
@@ -139,7 +149,7 @@ class ScoreKeeper:
         self._results[key] = future
         while len(self._results) > RESULTS_KEPT and next(iter(self._results.values())).done():
             self._results.popitem(last=False)
-        self._waiting.setdefault(epoch, []).append((key, asyncio.get_running_loop().time()))
+        self._asked.append((epoch, future, asyncio.get_running_loop().time()))
         self._write(request)
         return future
 

@@ -1,11 +1,15 @@
 """PBFT under arbitrary schedules: everything may go wrong, then a quorum heals and must go on.
 
-A run is drawn from one seed. In the first part messages are delivered late, twice, in any order or
-never; timers fire at any time; validators crash between any two events, keeping any prefix of the
-records under way, and come back; the application and the signer answer late; one validator (less
-than a third of power) may lie in every way the kit knows. Checked after every event: one block per
-height, one vote per place and validator across restarts, no vote of a round that was left, and the
-bounds of memory. Then every honest validator runs and hears the others, and blocks must come.
+A run is drawn from one seed and goes in one of two ways. In steps: messages are delivered late,
+twice, in any order or never; timers fire at any time; validators crash between any two events,
+keeping any prefix of the records under way, and come back; application and signer answer late, and
+twice. Or in phases: of one type of message some validators get all and the others nothing, then
+some leave the round; that finds the runs in which one validator alone sees a quorum. One validator
+(less than a third of power) may lie in every way the kit knows.
+
+Checked after every event: one block per height, one vote per place and validator across restarts,
+no vote of a round that was left, and the bounds of memory. Then every honest validator runs and
+hears the others, and blocks must come.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from consensus.pbft.messages import (
     UNSIGNED,
     BlockRequest,
     CommitVote,
+    Decided,
     Prepare,
     PrePrepare,
     ViewChange,
@@ -47,9 +52,11 @@ from tests.kit.engines import (
     sign,
     validator_set,
 )
+from tests.kit.scenario import NAMES
 
 POWERS = ((1,), (1, 1, 1, 1), (1, 1, 1, 1, 1, 1), (1,) * 7, (3, 1, 1, 1, 1), (5, 4, 4, 3))
 CHAOS_STEPS = 600
+PHASES = 100
 
 # Two blocks after healing: rounds under way may have grown to the devnet cap of 4 s, and a faulty
 # leader may take one of each height.
@@ -161,6 +168,37 @@ class Chaos:
         elif self.liars:
             self.lie()
 
+    def phase(self) -> None:
+        """Of one type of message, some receive all that flies, the others nothing."""
+        draw = self.random
+        cluster = self.cluster
+        kinds = sorted({type(letter.message) for letter in cluster.flying}, key=NAMES.get)
+        kind = draw.choice(kinds) if kinds else None
+        share = 0.0 if kind is Decided else draw.choice((0.4, 0.8, 1.0, 1.0))
+        lucky = {index for index in self.honest if draw.random() < share}
+        leaving = draw.choice((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.0))
+        flying, cluster.flying = cluster.flying, []
+        for letter in flying:
+            if type(letter.message) is not kind:
+                cluster.flying.append(letter)
+            elif letter.receiver in lucky:
+                self.seen.append(letter)
+                cluster.deliver(letter)
+        for host in cluster.up():
+            if draw.random() < 0.9:
+                host.write()
+            timer = host.engine._core.h.round_timer
+            if timer in host.timers and draw.random() < leaving:
+                host.fire(timer)
+        if draw.random() < 0.3:
+            cluster.set_work(self.honest, waiting=True)
+        if draw.random() < 0.05 and cluster.up():
+            host = draw.choice(cluster.up())
+            cluster.crash(host.index, draw.randint(0, len(host.unwritten)))
+            cluster.start(host.index)
+        if self.liars and draw.random() < 0.3:
+            self.lie()
+
     def repeat_answer(self, host: Host) -> None:
         """An answer that the engine has had comes again, late: to nobody's harm."""
         late = [
@@ -238,8 +276,14 @@ def run(seed: int) -> int:
     """Break everything, then demand progress. Returns how long that took, virtual ms."""
     chaos = Chaos(seed)
     cluster = chaos.cluster
-    for _ in range(CHAOS_STEPS):
-        chaos.step()
+    if seed % 2:
+        # What is decided must not spread by sync, or no two decisions would ever be tried.
+        cluster.syncs = chaos.random.random() < 0.2
+    for _ in range(PHASES if seed % 2 else CHAOS_STEPS):
+        if seed % 2:
+            chaos.phase()
+        else:
+            chaos.step()
         check_memory(cluster)
     chaos.heal()
     before = max(disk.tip.height for disk in cluster.disks)

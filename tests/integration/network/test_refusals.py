@@ -337,6 +337,9 @@ async def test_a_peer_that_hands_in_forgeries_is_dropped_for_it(
             stranger.hand_in(peer, raw)
 
         await stranger.until_dropped()
+        said = network.processes.log_tail(1)
+        assert f"banned for {CHARGED[forge]}" in said
+        assert stranger.host.peer_id in said
 
         # It is not let in again at once.
         with pytest.raises((P2PError, OSError)):

@@ -50,19 +50,24 @@ class Weather:
 
 
 class Network:
-    """See the module. `deliver` hands a packet that arrived to its machine."""
+    """See the module.
+
+    `latency_ms` is added to every packet; `deliver` hands a packet that arrived to its machine.
+    """
 
     def __init__(
         self,
         schedule: Schedule,
         random_stream: random.Random,
         deliver: Callable[[Packet], None],
+        latency_ms: int = 0,
     ) -> None:
         self.weather: list[Weather] = []
         self.sent = 0
         self._schedule = schedule
         self._random = random_stream
         self._deliver = deliver
+        self._latency_us = latency_ms * MS
         self._remembered: deque[Packet] = deque(maxlen=REMEMBERED_PACKETS)
 
     def is_blocked(self, sender: int, receiver: int) -> bool:
@@ -86,7 +91,7 @@ class Network:
             return
         copies = 2 if duplicate_ppm and draw.randrange(PPM) < duplicate_ppm else 1
         for _ in range(copies):
-            latency_us = draw.randint(LATENCY_MIN_US, LATENCY_MAX_US)
+            latency_us = self._latency_us + draw.randint(LATENCY_MIN_US, LATENCY_MAX_US)
             if delay_ms:
                 latency_us += draw.randint(0, delay_ms * MS)
             self._schedule.after(latency_us, lambda: self._arrive(packet))

@@ -31,8 +31,15 @@ VALIDATOR_COUNTS = (4, 4, 4, 4, 4, 4, 5, 6, 6, 7)
 """n = 4 is the smallest that tolerates a fault; n = 6 is where 2f + 1 is no quorum."""
 
 
+SLOW_NETWORK_MS = 500
+"""Four such hops, which a block needs, take longer than a capped round: only rounds that go on
+growing come to an end."""
+
+
 class Setup(msgspec.Struct, frozen=True):
     """The unchanging part of a run.
+
+    `latency_ms` is how long every packet takes on top of what is usual.
 
     `powers[s][v]` is the power of validator v in set s, 0 where it is not in the set.
 
@@ -47,6 +54,7 @@ class Setup(msgspec.Struct, frozen=True):
     safety_ms: int
     client_pause_ms: int
     journal_keep_bytes: int
+    latency_ms: int
 
     @property
     def validators(self) -> int:
@@ -104,6 +112,7 @@ def draw_setup(
         safety_ms=draw.choice((8_000, 15_000, 30_000)),
         client_pause_ms=draw.choice((300, 800, 2_000)),
         journal_keep_bytes=draw.choice((2_000, 20_000, 4 << 20)),
+        latency_ms=SLOW_NETWORK_MS if draw.random() < 0.04 else 0,
     )
 
 

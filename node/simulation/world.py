@@ -39,7 +39,9 @@ class World:
         self.journal_tag = JournalTag("pbft", genesis.chain.genesis_hash)
         self.log = TraceLog()
         self.schedule = Schedule(self.stream("ties"))
-        self.network = Network(self.schedule, self.stream("network"), self._deliver)
+        self.network = Network(
+            self.schedule, self.stream("network"), self._deliver, setup.latency_ms
+        )
         self.observer = Invariants(
             genesis,
             self.ring,

@@ -37,6 +37,7 @@ from consensus.pbft.messages import (
     ViewChange,
 )
 from consensus.pbft.state import Core
+from consensus.pbft.timers import round_timeout_ms
 from consensus.pbft.votes import Entry, RoundWatch, VoteBook
 from consensus.replica import Replica
 from consensus.sync import BlockSync, CertifiedBlock
@@ -48,7 +49,7 @@ from ledger.validators import Validator, ValidatorSet
 from node.simulation.campaign import PRODUCTION
 from node.simulation.faults import FAULT_KINDS
 from node.simulation.run import draw_run, run
-from node.simulation.setup import Behaviour, Setup, faulty_is_tolerable
+from node.simulation.setup import SLOW_NETWORK_MS, Behaviour, Setup, faulty_is_tolerable
 
 Plant = Callable[[], Any]
 
@@ -63,6 +64,8 @@ class Mutant:
     kinds: tuple[str, ...] = FAULT_KINDS
     validators: int | None = None
     behaviour: Behaviour | None = None
+    is_slow: bool = False
+    """On a network that is slower than the time-outs' cap."""
 
 
 MUTANTS: list[Mutant] = []
@@ -73,6 +76,7 @@ def mutant(
     kinds: tuple[str, ...] = FAULT_KINDS,
     validators: int | None = None,
     behaviour: Behaviour | None = None,
+    is_slow: bool = False,
 ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     """Register the decorated function, which returns the patches, as a mutant."""
 
@@ -85,7 +89,9 @@ def mutant(
                     stack.enter_context(each)
                 yield
 
-        MUTANTS.append(Mutant(patches.__name__, expected, plant, kinds, validators, behaviour))
+        MUTANTS.append(
+            Mutant(patches.__name__, expected, plant, kinds, validators, behaviour, is_slow)
+        )
         return patches
 
     return register
@@ -347,6 +353,16 @@ def lets_rounds_run_away_in_an_outage() -> Any:
     return (patch.object(RoundWatch, "quorum_reached", lambda *_: True),)
 
 
+@mutant("progress", "inclusion", is_slow=True)
+def caps_time_outs_for_good() -> Any:
+    """A round never gets longer than the cap, however many have failed."""
+
+    def capped(round_: int, base_ms: int, cap_ms: int) -> int:
+        return min(round_timeout_ms(min(round_, 4), base_ms, cap_ms), cap_ms)
+
+    return patch.object(round_change, "round_timeout_ms", capped)
+
+
 # ---- catching up --------------------------------------------------------------------------------
 
 
@@ -486,6 +502,8 @@ def hunt(hunted: Mutant, seeds: int) -> Kill | None:
         setup, plan = draw_run(seed, validators=hunted.validators, kinds=hunted.kinds)
         if hunted.behaviour is not None:
             setup = _with_liar(setup, hunted.behaviour)
+        if hunted.is_slow:
+            setup = msgspec.structs.replace(setup, latency_ms=SLOW_NETWORK_MS)
         with hunted.plant():
             outcome = run(setup, plan, PRODUCTION)
         if outcome.violation is not None:

@@ -32,6 +32,7 @@ def test_the_seeds_cover_sizes_weights_changes_and_liars() -> None:
     assert {setup.validators for setup in setups} == {4, 5, 6, 7}
     assert any(len(set(setup.powers[0])) > 1 for setup in setups)
     assert any(len(setup.powers) > 1 for setup in setups)
+    assert any(setup.latency_ms for setup in setups)
     behaviours = {behaviour for setup in setups for _, behaviour in setup.byzantine}
     assert behaviours == {"twins", "selective", "forger", "sync_liar", "flooder"}
     kinds = {type(fault).__name__ for seed in range(200) for fault in draw_run(seed)[1]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from bench import latency, machine, throughput
+from bench import latency, machine, sampler, throughput
 from bench.calibrate import Calibration, calibrate
 from bench.figures import GOALS, Figure, show
 from bench.workload import VALIDATORS_COUNT, Load, definition
@@ -89,29 +90,56 @@ def _any(names: Sequence[str], options: argparse.Namespace) -> bool:
 async def _measure(
     wanted: set[str], calibration: Calibration, fsync_ms: float, options: argparse.Namespace
 ) -> list[Figure]:
-    figures: list[Figure] = []
     console.print(f"starting {VALIDATORS_COUNT} validators")
-    async with TemporaryNetwork(definition()) as network:
-        chain = Chain(network.definition.identity, network.definition.params)
-        load = Load(chain)
-        lanes = len(network.urls)
-        await _commit(network, load.transfers(throughput.WARM_UP_COUNT, lanes))
-        if wanted & {"transfers", "latency"}:
-            count = round(throughput.TRANSFERS_COUNT * options.scale)
-            measured = await _saturated(network, load.transfers(count, lanes), "transfers")
-            figures += [
-                throughput.cpu_figure("cpu_per_transfer", measured, 1, calibration),
-                throughput.throughput_figure(measured, calibration),
-            ]
-            if "latency" in wanted:
-                console.print("single submissions at a tenth of that rate")
-                figures += await latency.measure(network, load, measured.per_second, fsync_ms)
-        if "settles" in wanted:
-            await _commit(network, load.registrations(lanes))
-            count = round(throughput.SETTLES_COUNT * options.scale)
-            measured = await _saturated(network, load.settles(count, lanes), "settles")
-            figures.append(throughput.cpu_figure("cpu_per_settle", measured, 2, calibration))
+    network = TemporaryNetwork(definition(), "bench.sampler" if options.profile else None)
+    async with network:
+        figures = await _measure_on(network, wanted, calibration, fsync_ms, options)
+        if options.profile:
+            await network.end_processes()
+            _show_profile(network)
     return figures
+
+
+async def _measure_on(
+    network: TemporaryNetwork,
+    wanted: set[str],
+    calibration: Calibration,
+    fsync_ms: float,
+    options: argparse.Namespace,
+) -> list[Figure]:
+    figures: list[Figure] = []
+    load = Load(Chain(network.definition.identity, network.definition.params))
+    lanes = len(network.urls)
+    await _commit(network, load.transfers(throughput.WARM_UP_COUNT, lanes))
+    if "settles" in wanted:
+        await _commit(network, load.registrations(lanes))
+    if options.profile:
+        # What came before is start and warm-up.
+        os.kill(network.pids[0], sampler.FORGET)
+    if wanted & {"transfers", "latency"}:
+        count = round(throughput.TRANSFERS_COUNT * options.scale)
+        measured = await _saturated(network, load.transfers(count, lanes), "transfers")
+        figures += [
+            throughput.cpu_figure("cpu_per_transfer", measured, 1, calibration),
+            throughput.throughput_figure(measured, calibration),
+        ]
+        if "latency" in wanted:
+            console.print("single submissions at a tenth of that rate")
+            figures += await latency.measure(network, load, measured.per_second, fsync_ms)
+    if "settles" in wanted:
+        count = round(throughput.SETTLES_COUNT * options.scale)
+        measured = await _saturated(network, load.settles(count, lanes), "settles")
+        figures.append(throughput.cpu_figure("cpu_per_settle", measured, 2, calibration))
+    return figures
+
+
+def _show_profile(network: TemporaryNetwork) -> None:
+    """Keep the stacks, print where the time went."""
+    home = network.homes[0]
+    kept = Path(tempfile.gettempdir()) / "tally-bench-profile.txt"
+    kept.write_text((home / sampler.STACKS_FILE).read_text("utf-8"), "utf-8")
+    console.print((home / sampler.TOP_FILE).read_text("utf-8"), markup=False, highlight=False)
+    console.print(f"all stacks of validator 1: {kept}")
 
 
 async def _saturated(

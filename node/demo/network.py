@@ -11,17 +11,15 @@ import shutil
 import subprocess
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from genesis.definition import NetworkDefinition, genesis_hash, to_core
-from genesis.document import Document, dump
+from genesis.definition import NetworkDefinition, to_core
+from genesis.document import Document
 from node.devnet import homes, processes
 from node.devnet.network import Started, until_ready
 from node.devnet.state import DevnetError, DevnetState
-from node.home import write_file
 
 BASE_PORT = 18_700
 
@@ -39,10 +37,12 @@ class TemporaryNetwork:
     """`async with TemporaryNetwork(document) as network:` — running and ready inside.
 
     `document` is a devnet definition whose validators have the well-known keys, in their order.
+    `watched_by`: module that runs validator 1 in place of `node.cli`, a profiler for example.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, watched_by: str | None = None) -> None:
         self._document = document
+        self._watched_by = watched_by
         self.definition: NetworkDefinition = to_core(document)
         self._folder: Path | None = None
         self._started: Started | None = None
@@ -56,6 +56,11 @@ class TemporaryNetwork:
     def pids(self) -> list[int]:
         """The validators' processes."""
         return [each.popen.pid for each in self._running.processes.values()]
+
+    @property
+    def homes(self) -> list[Path]:
+        """The validators' folders."""
+        return [each.place.root for each in self._running.state.validators]
 
     @property
     def folder(self) -> Path:
@@ -83,10 +88,14 @@ class TemporaryNetwork:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
-        """End the processes and remove the folder."""
+    async def end_processes(self) -> None:
+        """End the processes; what they wrote stays until `stop`."""
         if self._started is not None:
             await asyncio.to_thread(_end, list(self._started.processes.values()))
+
+    async def stop(self) -> None:
+        """End the processes and remove the folder."""
+        await self.end_processes()
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -99,7 +108,8 @@ class TemporaryNetwork:
         state = await asyncio.to_thread(self._prepare, folder)
         started = self._started = Started(state, is_new=True, processes={})
         for each in state.validators:
-            started.processes[each.number] = processes.start(each)
+            module = self._watched_by if each.number == 1 else None
+            started.processes[each.number] = processes.start(each, module or "node.cli")
         try:
             async with asyncio.timeout(UP_TIMEOUT_S):
                 await until_ready(started)
@@ -114,16 +124,8 @@ class TemporaryNetwork:
 
     def _prepare(self, folder: Path) -> DevnetState:
         document = self._document
-        count = len(document.validators)
-        made = homes.create(folder, count, BASE_PORT, document.genesis_time_ms)
-        for each in made.validators:
-            write_file(each.place.genesis_file, dump(document).encode(), replace=True)
-        named = replace(
-            made,
-            chain_id=document.chain_id,
-            genesis_hash="0x" + genesis_hash(document).hex(),
-        )
-        state = homes.with_free_ports(named)
+        made = homes.create_of(document, folder, len(document.validators), BASE_PORT)
+        state = homes.with_free_ports(made)
         homes.write_settings(state)
         return state
 

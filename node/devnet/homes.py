@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from genesis.definition import genesis_hash
-from genesis.devnet import CHAIN_ID, devnet_document
-from genesis.document import dump
+from genesis.devnet import devnet_document
+from genesis.document import Document, dump
 from genesis.wellknown import VALIDATORS_MAX_COUNT, validator_keys, validator_name
 from ledger.identity import peer_id
 from node.config_file import render
@@ -38,7 +38,13 @@ def create(root: Path, count: int, base_port: int, now_ms: int) -> DevnetState:
     """Make the homes and the network, dated now. Raises ValueError for a bad count."""
     if not 1 <= count <= VALIDATORS_MAX_COUNT:
         raise ValueError(f"a devnet has 1 to {VALIDATORS_MAX_COUNT} validators, not {count}")
-    document = devnet_document(validators=count, genesis_time_ms=now_ms)
+    return create_of(
+        devnet_document(validators=count, genesis_time_ms=now_ms), root, count, base_port
+    )
+
+
+def create_of(document: Document, root: Path, count: int, base_port: int) -> DevnetState:
+    """Make the homes of a definition whose validators have the published keys, in their order."""
     root.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     validators = []
     for index in range(count):
@@ -66,7 +72,7 @@ def create(root: Path, count: int, base_port: int, now_ms: int) -> DevnetState:
             )
         )
     hashed = "0x" + genesis_hash(document).hex()
-    return DevnetState(root, CHAIN_ID, hashed, tuple(validators))
+    return DevnetState(root, document.chain_id, hashed, tuple(validators))
 
 
 def with_free_ports(state: DevnetState) -> DevnetState:

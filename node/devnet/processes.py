@@ -52,12 +52,15 @@ class Process:
         )
 
 
-def start(validator: ValidatorFacts) -> Process:
-    """Start a validator; it logs to its own file and outlives us unless it is stopped."""
+def start(validator: ValidatorFacts, module: str = "node.cli") -> Process:
+    """Start a validator; it logs to its own file and outlives us unless it is stopped.
+
+    `module` takes the command's arguments: another one may watch while it runs the same program.
+    """
     log = validator.log
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    command = [sys.executable, "-m", "node.cli", "start", "--home", validator.home]
+    command = [sys.executable, "-m", module, "start", "--home", validator.home]
     with log.open("ab") as output:
         popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command,

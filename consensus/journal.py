@@ -151,7 +151,7 @@ def scan(content: bytes, tag: JournalTag) -> Scan:
 
 def _frame_end(view: memoryview, offset: int, written_bytes: int, checksum: int) -> int | None:
     """Where the frame at `offset` ends; None when it is torn. Raises JournalDamaged."""
-    if written_bytes - offset < _HEAD.size and not _is_whole_head(view, offset, checksum):
+    if written_bytes - offset < _HEAD.size:
         # What was written ends inside the frame's head, by the end of the file or in zeros.
         return None
     length, head, _ = _HEAD.unpack_from(view, offset)
@@ -165,14 +165,6 @@ def _frame_end(view: memoryview, offset: int, written_bytes: int, checksum: int)
     if view[end - 1] != _END_MARK:
         raise JournalDamaged(offset, "the record's end mark is wrong")
     return end
-
-
-def _is_whole_head(view: memoryview, offset: int, checksum: int) -> bool:
-    """Whether a head whose last bytes are zero is complete all the same (a CRC may end in 0)."""
-    if len(view) - offset < _HEAD.size:
-        return False
-    length, head, _ = _HEAD.unpack_from(view, offset)
-    return crc32(_U32.pack(length), checksum) == int(head)
 
 
 def _check_header(header: bytes, tag: JournalTag) -> None:

@@ -62,7 +62,7 @@ def wants(core: Core, peer: int | None, message: AnyMessage) -> Wanted:
     """See consensus.engine.Engine.wants. O(1)."""
     if peer is None or not 0 <= peer < len(core.validators):
         return Wanted.NO
-    if message.validator != peer or peer == core.own_index:
+    if peer == core.own_index:
         return Wanted.NO
     if isinstance(message, SignedMessage) and message.round > MAX_ROUND:
         return Wanted.NO
@@ -70,6 +70,9 @@ def wants(core: Core, peer: int | None, message: AnyMessage) -> Wanted:
         return _wants_later(core, peer, message)
     if message.height < core.height:
         return Wanted.UNCHECKED if _calls_for_answer(core, message) else Wanted.NO
+    if message.validator != peer:
+        # At other heights this index belongs to another set, and nothing is believed anyway.
+        return Wanted.NO
     if core.h.decided is not None and _calls_for_answer(core, message):
         return Wanted.UNCHECKED
     return Wanted.NO if core.h.committed else _wants_now(core, message)

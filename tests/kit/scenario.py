@@ -29,8 +29,10 @@ Commands. WHO is `all` or a list like 0,2; FILTER is any of: a message type, `fr
     partition WHO | WHO … · heal
     crash WHO [keep N] · restart WHO    keep: so many unwritten records reach the disk
     slow KIND · release KIND WHO  KIND is writes, sign, build, validate or apply
+    mute WHO · unmute WHO         the key store refuses to sign · signs again
     reject WHO BLOCK              the application finds the block invalid
-    forge N TYPE h/r BLOCK|new|none [to WHO]    a faulty validator signs and sends
+    forge N TYPE h/r BLOCK|new|stray|none [to WHO]    a faulty validator signs and sends; a stray
+                                  block has another parent
     claim N h/r BLOCK in round R [to WHO]       as forge VIEW-CHANGE, with a prepared certificate
                                   made of the PREPAREs that the validators have sent so far
     change POWER … at HEIGHT      the validator set from a height on
@@ -55,6 +57,7 @@ from consensus.engine import (
     ServeHeight,
     SetTimer,
     Status,
+    Tip,
 )
 from consensus.pbft.engine import PbftEngine
 from consensus.pbft.justification import make_prepared
@@ -314,6 +317,12 @@ class Script:
             host = self.cluster.host(index)
             host.write() if kind == "writes" else host.release(kind)
 
+    def do_mute(self, words: list[str]) -> None:
+        self.cluster.mute_signers.update(self.who(words[0]))
+
+    def do_unmute(self, words: list[str]) -> None:
+        self.cluster.mute_signers.difference_update(self.who(words[0]))
+
     def do_reject(self, words: list[str]) -> None:
         by_name = {name: block_hash for block_hash, name in self._names.items()}
         for index in self.who(words[0]):
@@ -347,6 +356,8 @@ class Script:
             return ViewChange(height, liar, round_, NO_ROUND, NO_HASH, UNSIGNED, None, None)
         if kind == "PRE-PREPARE":
             tip = max((disk.tip for disk in self.cluster.disks), key=lambda each: each.height)
+            if block == "stray":
+                tip = Tip(tip.height, bytes(range(32)), tip.time_ms, tip.certificate)
             payload = b"forged %d" % self.cluster.next_payload()
             proposal = make_proposal(tip, self.cluster.keys[liar], self.cluster.now_ms + 1, payload)
             return PrePrepare(

@@ -189,7 +189,12 @@ class Replica:
         )
 
     def on_message(self, node_key: bytes, payload: bytes) -> None:
-        """A consensus payload from an authenticated peer."""
+        """A consensus payload from an authenticated peer.
+
+        Only validators have anything to say here. What others send is not even decoded.
+        """
+        if self._peer_index(node_key) is None:
+            return
         try:
             if payload[:1] == _ENGINE_MESSAGE:
                 self._handle_engine_message(node_key, payload[1:])
@@ -293,10 +298,26 @@ class Replica:
         """Called about once a second: requests have deadlines and peers are retried."""
         self._advance_sync()
 
+    def on_peer_height(self, node_key: bytes, height: int) -> None:
+        """A peer that is up tells how far its chain goes now."""
+        self._sync.claim(node_key, height)
+
     @property
     def highest_claim(self) -> int:
-        """The highest height that any reachable peer claims, unverified; 0 for none."""
-        return self._sync.target_height
+        """The height that the chain has reached by the word of more than a third of the power.
+
+        So at least one correct validator says so; 0 where too few reachable ones say anything.
+        """
+        power = 0
+        claims = [
+            (self._sync.claimed_by(each.node_key), each.power)
+            for each in self._validators.validators
+        ]
+        for height, of_validator in sorted(claims, reverse=True):
+            power += of_validator
+            if self._validators.has_one_honest(power):
+                return height
+        return 0
 
     # ---- the engine ------------------------------------------------------------------------------
 
@@ -388,7 +409,7 @@ class Replica:
     def _handle_engine_message(self, node_key: bytes, raw: bytes) -> None:
         message = self.engine.decode(raw)
         peer = self._peer_index(node_key)
-        if peer is not None and message.height > self._application.tip.height + 1:
+        if message.height > self._application.tip.height + 1:
             # Unverified, and only ever a reason to ask for certified blocks.
             self._sync.claim(node_key, message.height - 1)
             self._advance_sync()
@@ -464,8 +485,10 @@ class Replica:
     def _apply_certified(self, certified: CertifiedBlock, source: bytes) -> None:
         """Verify a peer's block under the set of its height and apply it."""
         try:
-            block = decode_block(certified.block)
             certificate = decode_certificate(certified.certificate)
+            if certificate.height <= self._application.tip.height:
+                return  # applied meanwhile, which is nobody's fault
+            block = decode_block(certified.block)
             check_body(block)
             block_hash = block.header.hash()
             if certificate.height != block.header.height or certificate.block_hash != block_hash:
@@ -486,6 +509,8 @@ class Replica:
             )
         except (MalformedData, InvalidBlock, InvalidCertificate) as error:
             self._sync_failed(source, str(error))
+            rule = error.reason if isinstance(error, MalformedData) else error.rule
+            self._transport.charge(source, rule)
             return
         self._sync.delivered(source)
         self._apply(Proposal(block.header, block_hash, certified.block), certificate, "synced")
@@ -508,7 +533,9 @@ class Replica:
         if self._applying is not None:
             return
         own_height = self._application.tip.height
-        ask = self._sync.next_request(own_height, self._clock.now_ms())
+        ask = self._sync.next_request(
+            own_height, self._clock.now_ms(), self._validators.index_of_node_key
+        )
         if ask is not None:
             self._trace(SyncStarted(ask.from_height, self._sync.target_height))
             self._transport.request_blocks(ask.node_key, ask.request_id, ask.from_height)

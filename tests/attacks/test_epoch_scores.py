@@ -20,7 +20,7 @@ DUE_MS = GENESIS_TIME_MS + EPOCH_MS + DEVNET_PARAMS.score_delay_ms
 @asynccontextmanager
 async def scoring_ledger(home: Path) -> AsyncIterator[Ledger]:
     """A node with a real score worker, whose only seed is alice."""
-    home.mkdir()
+    home.mkdir()  # noqa: ASYNC240 - a test folder
     scores, running = await keeper(home / "scores")
     async with Ledger(home, network(seeds=("alice",)), scores=scores) as ledger:
         try:

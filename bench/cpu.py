@@ -56,6 +56,20 @@ class Usage:
         return sum(self.by_root.values())
 
 
+def parse_busy(stat: str) -> float:
+    """CPU seconds the machine was not idle, of the text of /proc/stat."""
+    words = stat.splitlines()[0].split()
+    assert words[0] == "cpu"
+    # user, nice, system, idle, iowait, irq, softirq, steal; guest times are part of user.
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_S
+
+
+def machine_busy_s() -> float:
+    """CPU seconds the whole machine was not idle since it started."""
+    return parse_busy((_PROC / "stat").read_text("ascii"))
+
+
 def _processes() -> dict[int, tuple[int, int, int]]:
     table = {}
     for entry in _PROC.iterdir():

@@ -8,6 +8,9 @@ disk stands beside the figure.
 
 from __future__ import annotations
 
+import time
+
+from bench.cpu import Usage, machine_busy_s
 from bench.figures import Figure
 from bench.load import body_of, write_bodies
 from bench.throughput import run_load
@@ -30,9 +33,14 @@ async def measure(
     path = network.folder / "pace.load"
     # One transaction is a text, not a list of one, so that this is what a wallet sends.
     write_bodies(path, (single_body(raw) for raw in lane))
+    before, busy_before_s = Usage(network.pids), machine_busy_s()
+    began = time.monotonic()
     result = await run_load(
         {"way": "pace", "urls": network.urls, "files": [str(path)], "rate_per_s": rate}
     )
+    seconds = time.monotonic() - began
+    cpu_s = Usage(network.pids).total_s - before.total_s
+    others_s = machine_busy_s() - busy_before_s - cpu_s - result["cpu_s"]
     path.unlink()
     latencies = sorted(result["latencies_ms"])
     facts = {
@@ -41,6 +49,8 @@ async def measure(
         "fsync_ms": round(fsync_ms, 3),
         "mean_ms": round(sum(latencies) / len(latencies), 2),
         "worst_ms": round(latencies[-1], 2),
+        "validators_cores_busy": round(cpu_s / seconds, 3),
+        "others_cores_busy": round(max(0.0, others_s) / seconds, 3),
         "generator_late_ms": round(result["late_ms"], 2),
     }
     return [

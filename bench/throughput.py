@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.calibrate import Calibration
-from bench.cpu import Usage
+from bench.cpu import Usage, machine_busy_s
 from bench.figures import Figure
 from bench.load import body_of, write_bodies
 from bench.machine import cores
@@ -52,12 +52,15 @@ class NotCommitted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One saturated run. `cpu_s` is of all validators together."""
+    """One saturated run. `cpu_s` is of all validators together, `machine_cpu_s` of everything that
+    ran on the machine meanwhile: what is left after validators and load is somebody else's, and
+    a run in which that is much says little about throughput and latency."""
 
     count: int
     seconds: float
     cpu_s: float
     load_cpu_s: float
+    machine_cpu_s: float
     blocks: int
     retries: int
 
@@ -70,6 +73,11 @@ class Measured:
         """CPU of one validator for one transaction, µs."""
         return self.cpu_s / self.count / validators * 1e6
 
+    @property
+    def others_cpu_s(self) -> float:
+        """CPU of programs that are no part of the measurement."""
+        return max(0.0, self.machine_cpu_s - self.cpu_s - self.load_cpu_s)
+
     def facts(self) -> dict[str, Any]:
         """For the record."""
         return {
@@ -79,6 +87,7 @@ class Measured:
             "cpu_us_per_tx_and_validator": round(self.cpu_us_each(), 1),
             "validators_cores_busy": round(self.cpu_s / self.seconds, 3),
             "load_cores_busy": round(self.load_cpu_s / self.seconds, 3),
+            "others_cores_busy": round(self.others_cpu_s / self.seconds, 3),
             "blocks": self.blocks,
             "retries": self.retries,
         }
@@ -98,11 +107,11 @@ async def saturate(network: TemporaryNetwork, lanes: Sequence[Sequence[bytes]]) 
     }
     async with RpcClient(network.urls[0]) as client:
         first = (await client.status()).height
-        before = Usage(network.pids)
+        before, busy_before_s = Usage(network.pids), machine_busy_s()
         result = await run_load(plan)
         height = await _until_committed(network.urls, client, first, count)
         seconds = time.monotonic() - result["began_s"]
-        after = Usage(network.pids)
+        after, busy_after_s = Usage(network.pids), machine_busy_s()
     for path in files:
         path.unlink()
     return Measured(
@@ -110,6 +119,7 @@ async def saturate(network: TemporaryNetwork, lanes: Sequence[Sequence[bytes]]) 
         seconds=seconds,
         cpu_s=after.total_s - before.total_s,
         load_cpu_s=result["cpu_s"],
+        machine_cpu_s=busy_after_s - busy_before_s,
         blocks=height - first,
         retries=result["retries"],
     )

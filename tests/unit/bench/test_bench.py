@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -10,8 +11,9 @@ import pytest
 
 from bench import latency, load
 from bench.calibrate import Calibration, calibrate
-from bench.cpu import Usage, parse_stat
+from bench.cpu import Usage, machine_busy_s, parse_busy, parse_stat
 from bench.figures import GOALS, Figure, Goal
+from bench.sampler import folded, top
 from bench.throughput import Measured, cpu_figure, throughput_figure
 from bench.workload import PAYERS_COUNT, Load, batches, definition
 from genesis.definition import to_core
@@ -38,13 +40,18 @@ CALIBRATION = Calibration(verify_us=40.0, least_us=39.0, most_us=41.0)
 
 
 def measured(count: int = 1_000, seconds: float = 2.0, cpu_s: float = 0.48) -> Measured:
-    return Measured(count, seconds, cpu_s, load_cpu_s=0.1, blocks=7, retries=0)
+    return Measured(count, seconds, cpu_s, load_cpu_s=0.1, machine_cpu_s=0.7, blocks=7, retries=0)
 
 
 def test_cpu_is_of_one_validator_and_one_transaction() -> None:
     # 0.48 s ÷ 1,000 transactions ÷ 4 validators = 120 µs, three checks of 40 µs.
     assert cpu_figure("cpu_per_transfer", measured(), 1, CALIBRATION).ratio == pytest.approx(3.0)
     assert cpu_figure("cpu_per_settle", measured(), 2, CALIBRATION).ratio == pytest.approx(1.5)
+
+
+def test_what_others_did_meanwhile_is_told() -> None:
+    # 0.7 s of CPU on the whole machine, less 0.48 s and 0.1 s, in two seconds.
+    assert measured().facts()["others_cores_busy"] == pytest.approx(0.06)
 
 
 def test_throughput_stands_against_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +116,21 @@ def test_cpu_of_a_process_includes_what_it_started() -> None:
     assert usage.total_s >= 0.25
     assert usage.resident_bytes[process.pid] > 1 << 20
     assert Usage([os.getpid()]).total_s > 0
+
+
+def test_the_machines_busy_time_leaves_out_idling() -> None:
+    text = "cpu  100 20 30 9999 8888 4 5 6 77 0\ncpu0 1 2 3\n"
+    assert parse_busy(text) * os.sysconf("SC_CLK_TCK") == 165
+    assert machine_busy_s() > 0
+
+
+def test_stacks_are_written_as_flame_graph_tools_read_them() -> None:
+    stacks = Counter({("a (x:1)", "b (y:2)"): 3, ("a (x:1)", "b (y:9)"): 1, ("a (x:5)",): 4})
+    assert folded(stacks) == "a (x:1);b (y:2) 3\na (x:1);b (y:9) 1\na (x:5) 4\n"
+    lines = top(stacks).splitlines()
+    assert lines[0] == "8 samples"
+    assert "  50.0%  100.0%  a (x)" in lines
+    assert "  50.0%   50.0%  b (y)" in lines
 
 
 def test_calibration_measures_something_plausible() -> None:

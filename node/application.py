@@ -482,11 +482,16 @@ class LedgerApplication:
         return await asyncio.shield(self._scores.request(self._store, epoch))
 
     def _prefetch_scores(self, previous_time_ms: int, time_ms: int) -> None:
-        """Begin computing an epoch as soon as a block of the next one stands."""
+        """Begin computing an epoch as soon as a block of the next one stands.
+
+        Not if that block carried the scores already: the seeds' new qualities, which stand in the
+        state by now, belong to the next epoch and would replace the committed table by another.
+        """
         params = self.params()
         epoch = epoch_at(time_ms, self._genesis_time_ms, params)
         if epoch > max(0, epoch_at(previous_time_ms, self._genesis_time_ms, params)):
-            self._scores.request(self._store, epoch - 1)
+            if read_epoch_state(self._store).last_scored < epoch - 1:
+                self._scores.request(self._store, epoch - 1)
             self._scores.forget_before(epoch - 1 - params.score_history_epochs)
 
     # ---- small things ----------------------------------------------------------------------------

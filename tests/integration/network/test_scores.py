@@ -206,17 +206,24 @@ async def test_service_earns_trust_that_every_validator_proves_alike(society: So
     assert scores[STRANGER] is None
 
 
-async def test_blame_lowers_quality_everywhere(society: Society) -> None:
+async def test_blame_lowers_quality_everywhere_also_that_of_seeds(society: Society) -> None:
     await work(society)
-    before = await society.agreed("alice", "bob", above=await society.epoch(0) + 1)
-    await society.settle("alice", "bob", units=10, paid=MICRO)
-    await society.rate("alice", "bob", -10)
+    names = ("bob", "validator-1")
+    before = await society.agreed(*names, above=await society.epoch(0) + 1)
+    for name in names:
+        await society.settle("alice", name, units=10, paid=MICRO)
+        await society.rate("alice", name, -10)
 
-    after = await society.agreed("alice", "bob", above=await society.epoch(0) + 1)
+    # The seeds' qualities go into the next epoch: several are looked at, whoever scored them.
+    last = await society.epoch(0)
+    for _ in range(3):
+        after = await society.agreed(*names, above=last + 1)
+        last += 1
 
-    bob_before, bob_after = before["bob"], after["bob"]
-    assert bob_before is not None and bob_after is not None
-    assert bob_after.quality < bob_before.quality
+    for name in names:
+        old, new = before[name], after[name]
+        assert old is not None and new is not None
+        assert new.quality < old.quality
 
 
 async def test_a_changed_bit_in_a_proof_of_score_or_absence_is_refused(society: Society) -> None:

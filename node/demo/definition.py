@@ -26,9 +26,9 @@ REPLAY = "otc"
 """The name the people's keys are derived from."""
 
 SHORTEST_EPOCH_MS = 5_000
-LONGEST_EPOCH_MS = 30_000
-# Of epoch for each transaction: a replay at 1,000 a second takes four epochs.
-EPOCH_US_EACH = 250
+LONGEST_EPOCH_MS = 20_000
+# Of epoch for each transaction: a replay at 1,000 a second takes eight epochs.
+EPOCH_US_EACH = 125
 
 SCORE_DELAY_MS = 1_000
 """What the computation has before a block is due: 6,000 people take a tenth of it."""

@@ -165,7 +165,7 @@ def test_seeds_of_the_definition_are_people_of_the_data(data: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transactions", "epoch_ms"), [(0, 5_000), (80_000, 20_000), (1_000_000, 30_000)]
+    ("transactions", "epoch_ms"), [(0, 5_000), (80_000, 10_000), (1_000_000, 20_000)]
 )
 def test_epochs_grow_with_the_replay(data: Dataset, transactions: int, epoch_ms: int) -> None:
     params = definition.params_for(data, transactions)

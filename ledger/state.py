@@ -111,7 +111,7 @@ def _decoder(type_: type[T]) -> Callable[[bytes], T]:
 
 decode_account = _decoder(Account)
 _decode_totals = _decoder(Totals)
-_decode_epoch = _decoder(EpochState)
+decode_epoch_state = _decoder(EpochState)
 _decode_seeds = _decoder(Seeds)
 # Parameters and validator sets change rarely and are read for every block.
 _decode_params = lru_cache(maxsize=8)(_decoder(ChainParams))
@@ -168,7 +168,7 @@ def read_totals(view: ReadView) -> Totals:
 
 def read_epoch_state(view: ReadView) -> EpochState:
     """Which epoch's scores stand."""
-    return _decode_epoch(_read_required(view, EPOCH_KEY))
+    return decode_epoch_state(_read_required(view, EPOCH_KEY))
 
 
 def read_seeds(view: ReadView) -> Seeds:

@@ -129,7 +129,12 @@ class Admission:
         self._trace = tracer
         # One slice between two turns of the loop, however many callers submit at a time.
         self._turn = asyncio.Lock()
+        self._on_admitted: list[Callable[[Sequence[bytes]], None]] = []
         application.on_block(self._on_block)
+
+    def on_admitted(self, callback: Callable[[Sequence[bytes]], None]) -> None:
+        """Call with the wire bytes of what entered the mempool, in slices."""
+        self._on_admitted.append(callback)
 
     async def submit(self, raws: Sequence[bytes]) -> list[TransactionState | TransactionRefused]:
         """From a client: one answer for each, in order; admitted ones are spread."""
@@ -205,6 +210,8 @@ class Admission:
         if not admitted:
             return
         self._trace(TransactionsAdmitted(source, len(admitted)))
+        for callback in self._on_admitted:
+            callback(admitted)
         if spread is not None:
             spread(admitted)
         self._application.mempool_changed()

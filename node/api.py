@@ -19,7 +19,7 @@ from ledger.validators import ValidatorSet
 from ledger.view import ReadView
 from node.admission import Admission, Finality
 from node.application import LedgerApplication
-from node.chain_store import CHANGE_FACT, validator_set
+from node.chain_store import CHANGE_FACT, scored_epochs, scored_height, validator_set
 from node.scores import ScoreKeeper
 from p2p.host import Host
 from rpc.ports import (
@@ -205,6 +205,14 @@ class RunningNode:
     def score_table(self, epoch: int) -> ScoreTable | None:
         """The score table of a closed epoch."""
         return self._scores.table(epoch)
+
+    def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
+        """(epoch, height) of the blocks from `from_height` on that carry scores."""
+        return scored_epochs(self._store, from_height, limit)
+
+    def scored_height(self, epoch: int) -> int | None:
+        """The height of the block that carries an epoch's scores."""
+        return scored_height(self._store, epoch)
 
     # ---- the node itself -------------------------------------------------------------------------
 

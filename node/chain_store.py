@@ -1,10 +1,12 @@
 """The chain in the store: how it begins, what a block leaves, where the tip is.
 
-Node-local facts that light clients ask for: every validator set that was ever in force, by hash,
-and the heights whose block changed the set.
+Node-local facts that clients ask for: every validator set that was ever in force, by hash, the
+heights whose block changed the set, and which block carries the scores of which epoch, both ways.
 """
 
 from __future__ import annotations
+
+import itertools
 
 from consensus.engine import Proposal, Tip
 from genesis.definition import NetworkDefinition
@@ -12,6 +14,7 @@ from ledger.block import Block, decode_header
 from ledger.certificate import CommitCertificate, decode_certificate
 from ledger.execution.block import Outcome
 from ledger.genesis_state import genesis_writes
+from ledger.state import EPOCH_KEY, decode_epoch_state
 from ledger.state_tree import StateTree
 from ledger.store import BlockRecord, LevelStore
 from ledger.transactions import Rate, Register, Settle, Transaction, Transfer
@@ -19,6 +22,8 @@ from ledger.validators import ValidatorSet, decode_validator_set
 
 SET_FACT = b"set/"
 CHANGE_FACT = b"change/"
+SCORED_EPOCH_FACT = b"scored/"
+SCORED_HEIGHT_FACT = b"scores-at/"
 
 
 def begin_chain(store: LevelStore, network: NetworkDefinition) -> StateTree:
@@ -55,6 +60,12 @@ def block_record(
     if header.next_validators_hash != header.validators_hash:
         extra[SET_FACT + header.next_validators_hash] = outcome.next_validators.encode()
         extra[CHANGE_FACT + header.height.to_bytes(8, "big")] = b""
+    epoch_state = outcome.writes.get(EPOCH_KEY)
+    if epoch_state is not None:
+        epoch = decode_epoch_state(epoch_state).last_scored.to_bytes(8, "big")
+        height = header.height.to_bytes(8, "big")
+        extra[SCORED_EPOCH_FACT + epoch] = height
+        extra[SCORED_HEIGHT_FACT + height] = epoch
     topics: dict[bytes, list[int]] = {}
     for position, signed in enumerate(outcome.included):
         for address in parties_of(signed.transaction):
@@ -94,6 +105,22 @@ def validator_set(store: LevelStore, validators_hash: bytes) -> ValidatorSet | N
     """Any validator set that was ever in force, by its hash."""
     raw = store.meta_get(SET_FACT + validators_hash)
     return None if raw is None else decode_validator_set(raw)
+
+
+def scored_height(store: LevelStore, epoch: int) -> int | None:
+    """The height of the block that carries an epoch's scores."""
+    raw = store.meta_get(SCORED_EPOCH_FACT + epoch.to_bytes(8, "big"))
+    return None if raw is None else int.from_bytes(raw, "big")
+
+
+def scored_epochs(store: LevelStore, from_height: int, limit: int) -> list[tuple[int, int]]:
+    """(epoch, height) of the blocks from `from_height` >= 1 on that carry scores, ascending."""
+    behind = SCORED_HEIGHT_FACT + (from_height - 1).to_bytes(8, "big")
+    facts = itertools.islice(store.meta_items(SCORED_HEIGHT_FACT, behind), limit)
+    return [
+        (int.from_bytes(epoch, "big"), int.from_bytes(name[len(SCORED_HEIGHT_FACT) :], "big"))
+        for name, epoch in facts
+    ]
 
 
 def read_tip(store: LevelStore, network: NetworkDefinition) -> Tip:

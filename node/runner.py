@@ -35,6 +35,7 @@ from node.api import RunningNode
 from node.application import LedgerApplication
 from node.chain_store import begin_chain
 from node.config import Config, parse_peer_address
+from node.feed import NodeFeed
 from node.home import Home
 from node.keys import NodeKeys, load_node_keys
 from node.keystore import terminal_prompt
@@ -51,6 +52,8 @@ from rpc.limits import RateLimiter
 from rpc.methods import all_methods
 from rpc.openrpc import encoded_document
 from rpc.server import Pages, RpcServer, ServerSettings
+from rpc.subscriptions.hub import Hub
+from rpc.subscriptions.routes import EventRoutes
 
 # Allocations between collections of the youngest generation, and turns between those of the older.
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
@@ -130,7 +133,8 @@ class _Node:
     @classmethod
     async def open(cls, setup: _Setup, group: asyncio.TaskGroup, closing: AsyncExitStack) -> _Node:
         """Open files, build every part, connect them."""
-        network, config, trace = setup.network, setup.config, setup.telemetry.trace
+        feed = NodeFeed()
+        network, config, trace = setup.network, setup.config, feed.watching(setup.telemetry.trace)
         clock = SystemClock()
         store = LevelStore(str(setup.home.data / "ledger"), network.genesis_hash)
         closing.callback(store.close)
@@ -203,7 +207,9 @@ class _Node:
         )
         carrier.attach(replica, lambda: [each.raw for each in mempool.transactions()])
         application.attach(replica)
-        server = _server(setup, api)
+        application.on_block(feed.on_block)
+        admission.on_admitted(feed.on_admitted)
+        server = _server(setup, api, feed)
         _watch(setup.telemetry, mempool)
         background = [
             scores.run,
@@ -278,13 +284,15 @@ def _host_config(config: Config, version: str) -> HostConfig:
     )
 
 
-def _server(setup: _Setup, api: RunningNode) -> RpcServer[Call]:
+def _server(setup: _Setup, api: RunningNode, feed: NodeFeed) -> RpcServer[Call]:
     log = setup.telemetry.log
 
     def failed(method: str, error: Exception) -> None:
         log.error("an RPC method failed", method=method, exc_info=error)
 
     desk = Desk(api, limiter=RateLimiter(), monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
+    dispatcher = Dispatcher(all_methods(), on_failure=failed)
+    events = EventRoutes(Hub(api, feed), dispatcher, desk.context, on_failure=failed)
     section = setup.config.rpc
     return RpcServer(
         ServerSettings(
@@ -294,13 +302,15 @@ def _server(setup: _Setup, api: RunningNode) -> RpcServer[Call]:
             allowed_hosts=frozenset(section.allowed_hosts),
             allowed_origins=frozenset(section.allowed_origins),
         ),
-        Dispatcher(all_methods(), on_failure=failed),
+        dispatcher,
         desk.context,
         Pages(
             not_ready=lambda: api.sync_status().not_ready,
             openrpc=encoded_document(all_methods()),
             metrics=setup.telemetry.metrics_text if setup.config.metrics.enabled else bytes,
         ),
+        routes=events.routes(),
+        closing=(events.close,),
     )
 
 

@@ -9,6 +9,7 @@ from rpc.errors import LimitExceeded
 from rpc.forms import BlockCache
 from rpc.limits import RateLimiter, network_of
 from rpc.ports import NodeApi
+from rpc.subscriptions.session import Session
 
 # Calls that wait for a commit, over all clients. Half of what the server holds in flight, so that
 # waiting callers cannot keep out those who only ask.
@@ -46,18 +47,25 @@ class Desk:
 class Call:
     """Handed to every handler as its first argument."""
 
-    __slots__ = ("admin", "desk", "network", "node")
+    __slots__ = ("admin", "desk", "network", "node", "session")
 
     def __init__(self, desk: Desk, network: str, *, admin: bool) -> None:
         self.desk = desk
         self.node = desk.node
         self.network = network
         self.admin = admin
+        # The connection's subscriptions, where there is a connection that can carry events.
+        self.session: Session | None = None
+
+    @property
+    def metered(self) -> bool:
+        """Whether this caller pays with tokens."""
+        return not self.admin and self.network not in self.desk.unmetered
 
     def charge(self, cost: int) -> None:
         """Takes tokens from the caller's network. Raises LimitExceeded (RATE_LIMITED)."""
         desk = self.desk
-        if not self.admin and self.network not in desk.unmetered:
+        if self.metered:
             desk.limiter.charge(self.network, cost, desk.monotonic_ms())
 
     @contextmanager

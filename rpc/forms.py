@@ -14,7 +14,7 @@ import orjson
 from pydantic.alias_generators import to_camel
 
 from ledger import domains
-from ledger.block import Block, BlockHeader
+from ledger.block import Block, BlockHeader, decode_block
 from ledger.certificate import CommitCertificate
 from ledger.crypto import SIGNATURE_BYTES
 from ledger.identity import peer_id
@@ -24,6 +24,7 @@ from ledger.state import Account
 from ledger.transactions import SignedTransaction, Transaction, decode_transaction
 from ledger.validators import Validator
 from rpc.dispatcher import Raw
+from rpc.ports import ConsensusStatus, PeerStatus
 from rpc.values import hexed
 
 # JSON of whole blocks. The latest few dozen are what explorers ask for again and again; a full
@@ -103,6 +104,18 @@ def header_form(header: BlockHeader) -> dict[str, Any]:
     return {"hash": hexed(header.hash()), **struct_form(header)}
 
 
+def block_summary_form(header: BlockHeader, transaction_count: int) -> dict[str, Any]:
+    """A header with what a list of blocks shows besides: {hash, …, transactionCount}."""
+    return {**header_form(header), "transactionCount": transaction_count}
+
+
+def transaction_ids(encoded_block: bytes, genesis_hash: bytes) -> list[str]:
+    """The ids of a committed block's transactions, in block order."""
+    return [
+        hexed(transaction_id(raw, genesis_hash)) for raw in decode_block(encoded_block).transactions
+    ]
+
+
 def certificate_form(certificate: CommitCertificate) -> dict[str, Any]:
     """{mode, chainId, height, round, blockHash, validatorsHash, signers, signatures}."""
     return {
@@ -114,6 +127,32 @@ def certificate_form(certificate: CommitCertificate) -> dict[str, Any]:
         "validatorsHash": hexed(certificate.validators_hash),
         "signers": certificate.signers(),
         "signatures": [hexed(each) for each in certificate.signatures],
+    }
+
+
+def peer_form(peer: PeerStatus) -> dict[str, Any]:
+    """{peerId, address, direction, connectedMs, roundTripMs, validator}."""
+    return {
+        "peerId": peer_id(peer.node_key),
+        "address": peer.address,
+        "direction": "outbound" if peer.outbound else "inbound",
+        "connectedMs": peer.connected_ms,
+        "roundTripMs": peer.round_trip_ms,
+        "validator": None if peer.validator is None else peer_id(peer.validator),
+    }
+
+
+def round_form(status: ConsensusStatus) -> dict[str, Any]:
+    """{mode, tolerates, quorum, height, round, phase, leader, ownIndex}."""
+    return {
+        "mode": status.mode,
+        "tolerates": status.tolerates,
+        "quorum": status.quorum,
+        "height": status.height,
+        "round": status.round,
+        "phase": status.phase,
+        "leader": None if status.leader is None else peer_id(status.leader),
+        "ownIndex": status.own_index,
     }
 
 

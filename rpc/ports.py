@@ -201,6 +201,12 @@ class NodeApi(Protocol):
     def score_table(self, epoch: int) -> ScoreTable | None:
         """The score table of a closed epoch, None where it is not held."""
 
+    def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
+        """(epoch, height) of the blocks from `from_height` on that carry scores, ascending."""
+
+    def scored_height(self, epoch: int) -> int | None:
+        """The height of the block that carries an epoch's scores."""
+
     # the node itself
 
     def consensus(self) -> ConsensusStatus:

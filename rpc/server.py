@@ -18,7 +18,7 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -64,6 +64,11 @@ _JSON = "application/json"
 _METRICS_TYPE = "text/plain; version=0.0.4"
 _NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 
+OPERATOR = web.RequestKey("operator", bool)
+"""In a request: whether its caller has the operator's authority. Further routes read it."""
+CORS = web.RequestKey("cors", dict[str, str])
+"""In a request: the headers by which a page of an allowed origin may read the answer."""
+
 # Probes come from orchestrators that ask by address and reveal nothing.
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
@@ -98,7 +103,8 @@ class RpcServer(Generic[C]):
     """The listening server. `start` binds, `stop` closes; each once.
 
     `make_context` gets the client's address and whether it has the operator's authority. `routes`
-    are further pages (the explorer); the Host check holds for them too.
+    are further pages (the explorer); the Host check holds for them too. `closing` ends what they
+    keep open; it is awaited when the server stops, before running requests are waited for.
     """
 
     def __init__(
@@ -109,12 +115,14 @@ class RpcServer(Generic[C]):
         pages: Pages,
         *,
         routes: Iterable[web.AbstractRouteDef] = (),
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._settings = settings
         self._dispatcher = dispatcher
         self._make_context = make_context
         self._pages = pages
         self._routes = tuple(routes)
+        self._closing = tuple(closing)
         self._guard = Guard(
             hosts=settings.allowed_hosts | {as_host(settings.host)},
             origins=settings.allowed_origins,
@@ -147,6 +155,8 @@ class RpcServer(Generic[C]):
             server.close()
         for connections in self._connections:
             connections.close()
+        for close in self._closing:
+            await close()
         for runner in self._runners:
             await runner.cleanup()
         for server in self._listening:
@@ -174,9 +184,8 @@ class RpcServer(Generic[C]):
         doors: list[Connections] = []
 
         async def rpc(request: web.Request) -> web.StreamResponse:
-            doors[0].spoke(request.protocol)
             try:
-                return await self._rpc(request, operator=operator)
+                return await self._rpc(request)
             except _Refused as refused:
                 return refused.response
 
@@ -188,6 +197,10 @@ class RpcServer(Generic[C]):
                     self._check_caller(request)
                 except _Refused as refused:
                     return refused.response
+            request[OPERATOR] = operator or self._guard.is_operator(
+                request.headers.get("Authorization")
+            )
+            request[CORS] = self._cors_headers(request)
             return await handler(request)
 
         app.middlewares.append(check)
@@ -207,7 +220,7 @@ class RpcServer(Generic[C]):
 
     # JSON-RPC
 
-    async def _rpc(self, request: web.Request, *, operator: bool) -> web.StreamResponse:
+    async def _rpc(self, request: web.Request) -> web.StreamResponse:
         headers = request.headers
         if not is_json(headers.get("Content-Type")):
             raise _refuse(415, InvalidRequest("the content type must be application/json"))
@@ -220,13 +233,12 @@ class RpcServer(Generic[C]):
         self._enter(reserved)
         try:
             body = await _read_body(request)
-            admin = operator or self._guard.is_operator(headers.get("Authorization"))
-            context = self._make_context(request.remote or "", admin)
+            context = self._make_context(request.remote or "", request[OPERATOR])
             answer = await self._dispatcher.dispatch(body, context)
         finally:
             self._in_flight_count -= 1
             self._in_flight_bytes -= reserved
-        extra = self._cors_headers(request)
+        extra = request[CORS]
         if answer is None:
             return web.Response(status=204, headers=extra)
         return web.Response(body=answer, content_type=_JSON, headers=extra)
@@ -268,7 +280,7 @@ class RpcServer(Generic[C]):
 
     async def _preflight(self, request: web.Request) -> web.StreamResponse:
         if self._guard.cors_origin(request.headers.get("Origin")) is None:
-            return _json_response(403, Unauthorized("CORS is off", reason="ORIGIN_REFUSED"))
+            return json_refusal(403, Unauthorized("CORS is off", reason="ORIGIN_REFUSED"))
         allowed = {
             "Access-Control-Allow-Methods": "POST",
             "Access-Control-Allow-Headers": "content-type, authorization",
@@ -304,9 +316,10 @@ class _Refused(Exception):
         self.response = response
 
 
-def _json_response(
+def json_refusal(
     status: int, error: RpcError, headers: dict[str, str] | None = None
 ) -> web.Response:
+    """A refusal at the level of HTTP, as a JSON-RPC error with id null."""
     body = b'{"jsonrpc":"2.0","error":' + error.encoded() + b',"id":null}'
     return web.Response(
         status=status, body=body, content_type=_JSON, headers={**_NO_SNIFF, **(headers or {})}
@@ -314,12 +327,12 @@ def _json_response(
 
 
 def _refuse(status: int, error: RpcError, headers: dict[str, str] | None = None) -> _Refused:
-    return _Refused(_json_response(status, error, headers))
+    return _Refused(json_refusal(status, error, headers))
 
 
 def _refuse_and_close(status: int, error: RpcError) -> _Refused:
     """For a body that is not read to its end, after which nothing else can be read."""
-    response = _json_response(status, error)
+    response = json_refusal(status, error)
     response.force_close()
     return _Refused(response)
 

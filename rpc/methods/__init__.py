@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from rpc.context import Call
-from rpc.methods import account, chain, consensus, mempool, net, reputation, system, tx, validator
+from rpc.methods import (
+    account,
+    chain,
+    consensus,
+    mempool,
+    net,
+    reputation,
+    subscription,
+    system,
+    tx,
+    validator,
+)
 from rpc.openrpc import with_discovery
 from rpc.registry import Method, Registry
 
-NAMESPACES = (account, chain, consensus, mempool, net, reputation, system, tx, validator)
+NAMESPACES = (
+    account,
+    chain,
+    consensus,
+    mempool,
+    net,
+    reputation,
+    subscription,
+    system,
+    tx,
+    validator,
+)
 
 
 def all_methods() -> Registry[Call]:

@@ -8,7 +8,7 @@ from ledger.block import decode_block, decode_header
 from ledger.certificate import decode_certificate
 from rpc.context import Call
 from rpc.errors import LimitExceeded, NotFound, Unavailable
-from rpc.forms import certificate_form, header_form
+from rpc.forms import block_summary_form, certificate_form, header_form
 from rpc.ports import NodeApi
 from rpc.proofs import anchor_form
 from rpc.registry import method
@@ -91,10 +91,8 @@ def chain_list_blocks(
 
 
 def _summary(node: NodeApi, height: int) -> dict[str, Any] | None:
-    raw = node.header(height)
-    if raw is None:
-        return None
-    return {**header_form(decode_header(raw)), "transactionCount": node.transaction_count(height)}
+    raw, count = node.header(height), node.transaction_count(height)
+    return None if raw is None or count is None else block_summary_form(decode_header(raw), count)
 
 
 @method("chain_getCommit", errors=(NotFound, Unavailable), cost=2)

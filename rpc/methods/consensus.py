@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ledger.identity import peer_id
 from ledger.params import PARAMETERS
 from ledger.state import read_params
 from rpc.context import Call
+from rpc.forms import round_form
 from rpc.registry import method
 from rpc.values import hexed
 
@@ -13,17 +13,7 @@ from rpc.values import hexed
 @method("consensus_status")
 def consensus_status(call: Call) -> object:
     """The engine and its round: {mode, tolerates, quorum, height, round, phase, leader, …}."""
-    status = call.node.consensus()
-    return {
-        "mode": status.mode,
-        "tolerates": status.tolerates,
-        "quorum": status.quorum,
-        "height": status.height,
-        "round": status.round,
-        "phase": status.phase,
-        "leader": None if status.leader is None else peer_id(status.leader),
-        "ownIndex": status.own_index,
-    }
+    return round_form(call.node.consensus())
 
 
 @method("consensus_getParams", cost=2)

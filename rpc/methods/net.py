@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from ledger.identity import peer_id
 from rpc.context import Call
-from rpc.ports import PeerStatus
+from rpc.forms import peer_form
 from rpc.registry import method
 from rpc.values import PAGE_DEFAULT_COUNT, Cursor, Limit, Order, page_of
-
-
-def _peer_form(peer: PeerStatus) -> dict[str, object]:
-    return {
-        "peerId": peer_id(peer.node_key),
-        "address": peer.address,
-        "direction": "outbound" if peer.outbound else "inbound",
-        "connectedMs": peer.connected_ms,
-        "roundTripMs": peer.round_trip_ms,
-        "validator": None if peer.validator is None else peer_id(peer.validator),
-    }
 
 
 @method("net_peers", cost=2)
@@ -32,7 +21,7 @@ def net_peers(
         "peers",
         call.node.peers(),
         lambda peer: peer_id(peer.node_key),
-        _peer_form,
+        peer_form,
         limit=limit,
         cursor=cursor,
         descending=order == "desc",

@@ -38,6 +38,7 @@ from ledger.transactions import ChainIdentity, SignedTransaction, decode_transac
 from ledger.validators import ValidatorSet
 from ledger.verification import SignatureCache, check_stateless
 from ledger.view import ReadView
+from rpc.feed import BlockStands, FeedEvent, Listener, TransactionLeft, TransactionsWait
 from rpc.ports import (
     Committed,
     ConsensusStatus,
@@ -83,7 +84,7 @@ def certify(
 
 
 class RpcNode(SmallChain):
-    """Implements rpc.ports.NodeApi. Make blocks with `make_block`."""
+    """Implements rpc.ports.NodeApi and rpc.feed.Feed. Make blocks with `make_block`."""
 
     version = "0.0-test"
     chain: ChainIdentity = CHAIN
@@ -95,12 +96,14 @@ class RpcNode(SmallChain):
         self.tables: dict[int, ScoreTable] = {}
         self.sets: dict[bytes, ValidatorSet] = {}
         self.changes: list[int] = []
+        self.scored: list[tuple[int, int]] = []
         self.not_ready: str | None = None
         self.target_height: int | None = None
         self.peer_list: list[PeerStatus] = []
         self.document = b'{"chain_id":"tally-test"}'
         self.waits: list[tuple[set[bytes], asyncio.Future[None]]] = []
         self.on_submit: Callable[[], None] = lambda: None
+        self.listeners: list[Listener] = []
         people = balances or dict.fromkeys(("alice", "bob", "carol"), 1000 * MICRO)
         super().__init__(balances=people)
 
@@ -197,7 +200,30 @@ class RpcNode(SmallChain):
             self.height + 1,
         )
         self._wake()
+        if scores is not None:
+            self.scored.append((scores.commitment.epoch, facts.height))
+        self.tell(
+            BlockStands(
+                facts.height,
+                outcome.changed_accounts,
+                None if scores is None else scores.commitment.epoch,
+                next_validators is not None,
+            )
+        )
         return header
+
+    def listen(self, listener: Listener) -> None:
+        self.listeners.append(listener)
+
+    def tell(self, event: FeedEvent) -> None:
+        """What a running node's feed would say."""
+        for listener in self.listeners:
+            listener(event)
+
+    def drop(self, transaction_id: bytes, reason: str) -> None:
+        """The mempool lets go of a transaction."""
+        self.mempool_.remove(transaction_id, reason)
+        self.tell(TransactionLeft(transaction_id, reason))
 
     def score_block(self, epoch: int, scores: Sequence[Score]) -> BlockHeader:
         """The block that carries the scores of `epoch`; `scores` ascend by address."""
@@ -247,6 +273,7 @@ class RpcNode(SmallChain):
             self.mempool_.add(signed, account, self.height + 1)
         except TransactionRefused as refused:
             return refused
+        self.tell(TransactionsWait([raw]))
         return Pending(signed.transaction_id, signed.raw)
 
     async def wait_final(self, transaction_ids: Sequence[bytes]) -> None:
@@ -320,6 +347,12 @@ class RpcNode(SmallChain):
 
     def score_table(self, epoch: int) -> ScoreTable | None:
         return self.tables.get(epoch)
+
+    def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
+        return [each for each in self.scored if each[1] >= from_height][:limit]
+
+    def scored_height(self, epoch: int) -> int | None:
+        return dict(self.scored).get(epoch)
 
     def consensus(self) -> ConsensusStatus:
         return ConsensusStatus(

@@ -1,0 +1,186 @@
+"""The subscriptions of one connection, and the one loop that serves them.
+
+`run` reads what each subscription may send next and hands it to `send`, which waits while the
+client does not read. Everything else about slowness follows from that: a subscription whose client
+is slow simply stays where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from rpc.errors import LimitExceeded, NotFound
+from rpc.subscriptions.hub import Hub
+from rpc.subscriptions.logs import BlocksGone, Log, Place
+from rpc.subscriptions.states import State
+from rpc.subscriptions.subscription import LogSubscription, StateSubscription, Subscription
+
+# A page of an explorer needs four or five; a gateway for many users opens more connections.
+SUBSCRIPTIONS_COUNT = 32
+
+# Tokens of the caller's network for one replayed portion, about a millisecond of the node's time.
+PORTION_COST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to the client: an event, or the end of the subscription.
+
+    `place` is where a log's event stands. `is_end`: `event` is {lagged, resumeFrom, …}, the last.
+    """
+
+    subscription: Subscription
+    event: bytes
+    place: Place | None = None
+    is_end: bool = False
+
+
+Send = Callable[[Notice], Awaitable[None]]
+
+
+class Session:
+    """See the module. `charge` takes tokens and raises LimitExceeded (RATE_LIMITED)."""
+
+    def __init__(self, hub: Hub, charge: Callable[[int], None]) -> None:
+        self._hub = hub
+        self._charge = charge
+        self._subscriptions: dict[int, Subscription] = {}
+        # Those that begin once the answer that names them is sent.
+        self._opening: list[Subscription] = []
+        self._last_id = 0
+        self._woken = asyncio.Event()
+
+    # ---- what the client asks --------------------------------------------------------------------
+
+    def follow_log(self, log: Log, cursor: Place, *, pending: bool = False) -> LogSubscription:
+        """Subscribe to a log; it begins at the next `begin`. Raises LimitExceeded."""
+        made = LogSubscription(self._next_id(), self._woken.set, log, cursor, pending=pending)
+        self._open(made)
+        return made
+
+    def follow_state(self, state: State) -> StateSubscription:
+        """Subscribe to a state; it begins at the next `begin`. Raises LimitExceeded."""
+        made = StateSubscription(self._next_id(), self._woken.set, state)
+        self._open(made)
+        return made
+
+    def unsubscribe(self, id_: int) -> None:
+        """End a subscription. Raises NotFound."""
+        subscription = self._subscriptions.get(id_)
+        if subscription is None:
+            raise NotFound(
+                "this connection has no such subscription", reason="SUBSCRIPTION_NOT_FOUND"
+            )
+        self._end(subscription)
+
+    def begin(self) -> None:
+        """The answers are sent: what was opened may send events."""
+        for subscription in self._opening:
+            if self._is_open(subscription):
+                self._hub.add(subscription)
+        self._opening.clear()
+        self._woken.set()
+
+    def close(self) -> None:
+        """Forget every subscription."""
+        for subscription in list(self._subscriptions.values()):
+            self._end(subscription)
+
+    def _is_open(self, subscription: Subscription) -> bool:
+        """Whether the client still wants it; it may have unsubscribed while we waited."""
+        return subscription.id in self._subscriptions
+
+    def _next_id(self) -> int:
+        if len(self._subscriptions) >= SUBSCRIPTIONS_COUNT:
+            raise LimitExceeded(
+                f"a connection has at most {SUBSCRIPTIONS_COUNT} subscriptions",
+                reason="TOO_MANY_SUBSCRIPTIONS",
+                facts={"limit": SUBSCRIPTIONS_COUNT},
+            )
+        self._last_id += 1
+        return self._last_id
+
+    def _open(self, subscription: Subscription) -> None:
+        self._subscriptions[subscription.id] = subscription
+        self._opening.append(subscription)
+
+    def _end(self, subscription: Subscription) -> None:
+        del self._subscriptions[subscription.id]
+        self._hub.drop(subscription)
+
+    # ---- serving ---------------------------------------------------------------------------------
+
+    async def run(self, send: Send) -> None:
+        """Serve until cancelled. Raises what `send` raises."""
+        while True:
+            self._woken.clear()
+            more = False
+            for subscription in list(self._subscriptions.values()):
+                if subscription in self._opening or not self._is_open(subscription):
+                    continue
+                if isinstance(subscription, StateSubscription):
+                    await self._serve_state(subscription, send)
+                else:
+                    more |= await self._serve_log(subscription, send)
+            if more:
+                await asyncio.sleep(0)
+            else:
+                await self._woken.wait()
+
+    async def _serve_state(self, subscription: StateSubscription, send: Send) -> None:
+        if subscription.touched:
+            subscription.touched = False
+            await send(Notice(subscription, self._hub.state_event(subscription.state)))
+
+    async def _serve_log(self, subscription: LogSubscription, send: Send) -> bool:
+        """Send the next portion; whether there is more."""
+        if subscription.lags(self._hub.node.tip().height):
+            await self._end_lagged(subscription, send)
+            return False
+        while subscription.waiting and self._is_open(subscription):
+            await send(Notice(subscription, subscription.waiting.popleft()))
+        if subscription.cursor[0] > self._hub.node.tip().height:
+            subscription.caught_up = True
+            return False
+        try:
+            if subscription.caught_up:
+                portion = self._hub.read(subscription.log, subscription.cursor)
+            else:
+                await self._pay()
+                portion = await self._hub.replay(subscription.log, subscription.cursor)
+        except BlocksGone as gone:
+            facts = {"reason": "PRUNED", "earliestHeight": gone.earliest_height}
+            await self._end_lagged(subscription, send, **facts)
+            return False
+        for place, event in portion.events:
+            if not self._is_open(subscription):
+                return False
+            await send(Notice(subscription, event, place))
+            subscription.cursor = (place[0], place[1] + 1)
+        subscription.cursor = portion.following
+        return True
+
+    async def _pay(self) -> None:
+        """Take the tokens for a replayed portion, waiting until the network has them."""
+        while True:
+            try:
+                self._charge(PORTION_COST)
+                return
+            except LimitExceeded as error:
+                retry_after_ms = error.facts["retryAfterMs"]
+                assert isinstance(retry_after_ms, int)
+                await asyncio.sleep(retry_after_ms / 1_000)
+
+    async def _end_lagged(self, subscription: LogSubscription, send: Send, **facts: Any) -> None:
+        height, index = subscription.cursor
+        resume: dict[str, Any] = {"resumeFrom": height}
+        if index:
+            resume["resumeIndex"] = index
+        event = orjson.dumps({"lagged": True, **resume, **facts})
+        self._end(subscription)
+        await send(Notice(subscription, event, is_end=True))

@@ -6,11 +6,16 @@ ever: good ones are remembered by full hash (ledger.verification) and found agai
 judged.
 
 Checks run in slices with a turn of the event loop between them, so that a burst of transactions
-never holds up votes for longer than one slice.
+never holds up votes for longer than one slice. Slices are measured in time: what a refusal, a
+look-up or a proof of work takes is for the sender to choose.
+
+A transaction whose id waits here is known, whatever its signature: its sender could make any number
+of good signatures for the one fee, and each would be checked and carried everywhere.
 
 What comes from a client is spread to every peer, and so is what comes from an observer, which may
 know few validators. What comes from a validator is not passed on, since validators form a full
-mesh. A peer is charged only for what it must have refused itself.
+mesh. A peer is charged only for what it must have refused itself, and nothing else of its batches
+is then looked at: it would get its checks for the price of one fault.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from ledger.store import LevelStore
 from ledger.trace import TraceEvent, Tracer, no_trace
 from ledger.transactions import SignedTransaction, decode_transaction
 from ledger.verification import SignatureCache, check_stateless
-from node.application import CHECKS_PER_SLICE, LedgerApplication
+from node.application import SLICE_S, LedgerApplication
 from node.network import NodeNetwork
 from rpc.ports import Committed, Pending, TransactionState
 
@@ -145,12 +150,8 @@ class Admission:
         while True:
             peer, batch = await self._network.next_batch()
 
-            def charge(refusal: TransactionRefused, peer: str = peer) -> None:
-                if refusal.reason in CHARGED_REASONS:
-                    self._network.charge_peer(peer, refusal.reason, BAD_TRANSACTION_POINTS)
-
             spread = None if self._is_validator(peer) else self._network.spread
-            await self._take_all(batch, "peer", spread, charge)
+            await self._take_all(batch, "peer", spread, peer)
 
     def _is_validator(self, peer: str) -> bool:
         validators = self._application.validators()
@@ -169,35 +170,32 @@ class Admission:
         raws: Sequence[bytes],
         source: str,
         spread: Callable[[Sequence[bytes]], None] | None,
-        charge: Callable[[TransactionRefused], None] | None,
+        peer: str | None,
     ) -> list[TransactionState | TransactionRefused]:
         answers: list[TransactionState | TransactionRefused] = []
         admitted: list[bytes] = []
-        checks = 0
+        now_s = asyncio.get_running_loop().time
+        slice_ends_s = now_s() + SLICE_S
         for raw in raws:
-            known = self._mempool.get_by_full_hash(sha256(raw))
-            if known is not None:
-                answers.append(Pending(known.transaction_id, raw))
-                continue
             try:
-                standing, count = self._take(raw)
+                standing, is_new = self._take(raw)
             except TransactionRefused as refusal:
                 self._trace(TransactionRejected(source, refusal.reason))
-                if charge is not None:
-                    charge(refusal)
                 answers.append(refusal)
-                count = 1
+                if peer is not None and refusal.reason in CHARGED_REASONS:
+                    self._network.charge_peer(peer, refusal.reason, BAD_TRANSACTION_POINTS)
+                    self._network.forget_batches(peer)
+                    break
             else:
                 answers.append(standing)
-                if isinstance(standing, Pending):
+                if is_new:
                     admitted.append(raw)
-            checks += count
-            if checks >= CHECKS_PER_SLICE:
-                checks = 0
+            if now_s() >= slice_ends_s:
                 self._hand_on(admitted, source, spread)
                 admitted = []
                 async with self._turn:
                     await asyncio.sleep(0)
+                slice_ends_s = now_s() + SLICE_S
         self._hand_on(admitted, source, spread)
         return answers
 
@@ -216,17 +214,23 @@ class Admission:
             spread(admitted)
         self._application.mempool_changed()
 
-    def _take(self, raw: bytes) -> tuple[TransactionState, int]:
-        """Admit one; its standing and how many signature checks it took.
+    def _take(self, raw: bytes) -> tuple[TransactionState, bool]:
+        """Admit one; its standing, and whether it was not known before.
 
         Raises TransactionRefused.
         """
+        known = self._mempool.get_by_full_hash(sha256(raw))
+        if known is not None:
+            return Pending(known.transaction_id, raw), False
         params = self._application.params()
         chain = self._application.chain
         try:
             signed = decode_transaction(raw, chain.genesis_hash, params.tx_max_bytes)
         except MalformedData as error:
             raise TransactionRefused(error.reason, detail=error.detail) from error
+        known = self._mempool.get(signed.transaction_id)
+        if known is not None:
+            return Pending(known.transaction_id, known.raw), False
         check_stateless(signed, chain.chain_id, params)
         account = read_account(self._store, signed.transaction.sender)
         next_height = self._application.tip.height + 1
@@ -236,10 +240,10 @@ class Admission:
             place = self._committed(signed, refusal)
             if place is None:
                 raise
-            return place, 0
-        count = self._signatures.check(signed, params, self._application.active_key)
+            return place, False
+        self._signatures.check(signed, params, self._application.active_key)
         self._mempool.add(signed, account, next_height)
-        return Pending(signed.transaction_id, raw), count
+        return Pending(signed.transaction_id, raw), True
 
     def _committed(
         self, signed: SignedTransaction, refusal: TransactionRefused

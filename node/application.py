@@ -78,9 +78,9 @@ from node.trace import BlockStored
 # which another block was proposed. The oldest is dropped; applying it would execute it again.
 OUTCOMES_KEPT = 4
 
-# Signature checks between two turns of the event loop: about a millisecond of work, so that votes
-# are never kept waiting by a block full of transactions that gossip did not bring.
-CHECKS_PER_SLICE = 24
+# Work between two turns of the event loop, so that votes are never kept waiting by a block full of
+# transactions that gossip did not bring. In time, since a proof of work costs many signatures.
+SLICE_S = 0.001
 
 # A proposal that is earlier than this beyond the drift is refused at once; waiting would outlast
 # any round.
@@ -406,16 +406,17 @@ class LedgerApplication:
         """Decoded transactions whose signatures hold; those of the mempool are known to."""
         transactions: list[SignedTransaction] = []
         known = self.mempool.get_by_full_hash
-        checks = 0
+        now_s = asyncio.get_running_loop().time
+        slice_ends_s = now_s() + SLICE_S
         for raw in block.transactions:
             signed = known(sha256(raw))
             if signed is None:
                 signed = decode_transaction(raw, self.chain.genesis_hash, params.tx_max_bytes)
-            checks += self._signatures.check(signed, params, self.active_key)
+            self._signatures.check(signed, params, self.active_key)
             transactions.append(signed)
-            if checks >= CHECKS_PER_SLICE:
-                checks = 0
+            if now_s() >= slice_ends_s:
                 await asyncio.sleep(0)
+                slice_ends_s = now_s() + SLICE_S
         return transactions
 
     # ---- applying --------------------------------------------------------------------------------

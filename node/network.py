@@ -52,8 +52,14 @@ BATCH_MAX_BYTES = 256 << 10
 BATCH_MESSAGE_MAX_BYTES = BATCH_MAX_BYTES + (264 << 10)
 BATCH_QUEUE_BYTES = 16 << 20
 
-# Incoming batches that wait for their checks: ten seconds of checking at full speed.
+# Incoming batches that wait for their checks: ten seconds of checking at full speed. One peer may
+# have a quarter of the room, so that it cannot keep the others' transactions out.
 INBOX_MAX_BYTES = 64 << 20
+INBOX_PEER_MAX_BYTES = INBOX_MAX_BYTES // 4
+
+# What a waiting transaction takes beside its bytes: many small ones must not count for nothing.
+# Weighed after decoding, so a peer may pass its share by one batch.
+INBOX_ITEM_BYTES = 128
 
 # What a peer that comes up is offered of our mempool; it pulls the rest from blocks.
 OFFER_MAX_COUNT = 10_000
@@ -104,6 +110,7 @@ class NodeNetwork:
         self._flushed_s = 0.0
         self._inbox: deque[tuple[str, list[bytes]]] = deque()
         self._inbox_bytes = 0
+        self._inbox_bytes_of: dict[str, int] = {}
         self._inbox_filled = asyncio.Event()
         self.transactions_received = 0
         self.batches_dropped = 0
@@ -178,14 +185,29 @@ class NodeNetwork:
         self._outbox.clear()
 
     def _on_batch(self, peer: str, payload: bytes) -> None:
-        if self._inbox_bytes + len(payload) > INBOX_MAX_BYTES:
+        # Before decoding: each transaction took at least one byte of the message.
+        if not self._has_room(peer, len(payload)):
             self.batches_dropped += 1
             return
         batch = _batch.decode(payload)
         self.transactions_received += len(batch)
         self._inbox.append((peer, batch))
-        self._inbox_bytes += sum(map(len, batch))
+        self._weigh(peer, _weight(batch))
         self._inbox_filled.set()
+
+    def _has_room(self, peer: str, size_bytes: int) -> bool:
+        return (
+            self._inbox_bytes + size_bytes <= INBOX_MAX_BYTES
+            and self._inbox_bytes_of.get(peer, 0) + size_bytes <= INBOX_PEER_MAX_BYTES
+        )
+
+    def _weigh(self, peer: str, change_bytes: int) -> None:
+        self._inbox_bytes += change_bytes
+        of_peer = self._inbox_bytes_of.get(peer, 0) + change_bytes
+        if of_peer:
+            self._inbox_bytes_of[peer] = of_peer
+        else:
+            del self._inbox_bytes_of[peer]
 
     async def next_batch(self) -> tuple[str, list[bytes]]:
         """The oldest incoming batch: (peer, wire bytes)."""
@@ -193,8 +215,15 @@ class NodeNetwork:
             self._inbox_filled.clear()
             await self._inbox_filled.wait()
         peer, batch = self._inbox.popleft()
-        self._inbox_bytes -= sum(map(len, batch))
+        self._weigh(peer, -_weight(batch))
         return peer, batch
+
+    def forget_batches(self, peer: str) -> None:
+        """Drop what waits of a peer that has sent what it should have refused itself."""
+        kept = [each for each in self._inbox if each[0] != peer]
+        self.batches_dropped += len(self._inbox) - len(kept)
+        self._inbox = deque(kept)
+        self._inbox_bytes -= self._inbox_bytes_of.pop(peer, 0)
 
     def charge_peer(self, peer: str, kind: str, points: int) -> None:
         """A peer sent a transaction that it should have refused itself."""
@@ -214,6 +243,16 @@ class NodeNetwork:
 
     def _height_of(self, peer: str) -> int:
         return next((each.height for each in self._host.peers() if each.peer_id == peer), 0)
+
+    def on_tick(self) -> None:
+        """Tell the replica how far the peers' chains go now; called about twice a second.
+
+        Validators hear of new blocks by votes, everybody else only this way.
+        """
+        assert self._replica is not None
+        for each in self._host.peers():
+            self._replica.on_peer_height(public_key_of(each.peer_id), each.height)
+        self._replica.on_sync_tick()
 
     def _on_peer_down(self, peer: str, _reason: str) -> None:
         assert self._replica is not None
@@ -250,6 +289,11 @@ class NodeNetwork:
             size_bytes += len(certified[0])
             height += 1
         return encode(answer)
+
+
+def _weight(batch: Sequence[bytes]) -> int:
+    """What a waiting batch takes of memory; at least one byte."""
+    return 1 + sum(map(len, batch)) + INBOX_ITEM_BYTES * len(batch)
 
 
 def in_batches(raws: Sequence[bytes]) -> list[list[bytes]]:

@@ -215,7 +215,7 @@ class _Node:
             scores.run,
             admission.take_from_peers,
             host.wait,
-            lambda: sync_ticks(replica.on_sync_tick),
+            lambda: sync_ticks(carrier.on_tick),
         ]
         return cls(group, replica, journal, timers, host, server, background)
 

@@ -124,14 +124,25 @@ class QuietNetwork:
 
     def __init__(self) -> None:
         self.batches: asyncio.Queue[tuple[str, list[bytes]]] = asyncio.Queue()
+        self.idle = asyncio.Event()
         self.spread_raws: list[bytes] = []
         self.charges: list[tuple[str, str]] = []
 
     async def next_batch(self) -> tuple[str, list[bytes]]:
+        if self.batches.empty():
+            self.idle.set()
         return await self.batches.get()
+
+    def hand_in(self, peer: str, *raws: bytes) -> None:
+        """A batch from a peer; `idle` is set when it and all before it were dealt with."""
+        self.idle.clear()
+        self.batches.put_nowait((peer, list(raws)))
 
     def spread(self, raws: Sequence[bytes]) -> None:
         self.spread_raws.extend(raws)
+
+    def forget_batches(self, _peer: str) -> None:
+        """Batches are handed in one by one here."""
 
     def charge_peer(self, peer: str, kind: str, _points: int) -> None:
         self.charges.append((peer, kind))

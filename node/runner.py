@@ -25,6 +25,7 @@ from consensus.journal import JournalTag
 from consensus.journal_file import JournalFile
 from consensus.pbft.engine import PbftEngine
 from consensus.replica import Replica, SignatureMemory
+from explorer.page import explorer_routes
 from genesis.definition import NetworkDefinition
 from ledger.mempool import Mempool, MempoolLimits
 from ledger.state import PAIR_PREFIX
@@ -309,7 +310,7 @@ def _server(setup: _Setup, api: RunningNode, feed: NodeFeed) -> RpcServer[Call]:
             openrpc=encoded_document(all_methods()),
             metrics=setup.telemetry.metrics_text if setup.config.metrics.enabled else bytes,
         ),
-        routes=events.routes(),
+        routes=[*events.routes(), *explorer_routes()],
         closing=(events.close,),
     )
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from consensus.ports import Clock
 from consensus.replica import Replica
 from genesis.definition import NetworkDefinition
+from ledger.codec import encode
 from ledger.identity import public_key_of
 from ledger.mempool import Mempool
 from ledger.reasons import TransactionRefused
 from ledger.reputation.score_tree import ScoreTable
-from ledger.state import read_account
+from ledger.state import read_account, scores_key
 from ledger.state_proof import StateProof
 from ledger.store import LevelStore
 from ledger.transactions import ChainIdentity
@@ -203,8 +204,11 @@ class RunningNode:
         return [self._application.tree.prove(key) for key in keys]
 
     def score_table(self, epoch: int) -> ScoreTable | None:
-        """The score table of a closed epoch."""
-        return self._scores.table(epoch)
+        """The score table of a closed epoch, if it is the one that the state commits to."""
+        table = self._scores.table(epoch)
+        if table is None or self._store.get(scores_key(epoch)) != encode(table.commitment):
+            return None
+        return table
 
     def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
         """(epoch, height) of the blocks from `from_height` on that carry scores."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from ledger.reputation.score_tree import ScoreTable
+from ledger.reputation.score_tree import InvalidScoreTable, ScoreTable
 from ledger.state import (
     PAIR_PREFIX,
     ScoredEpoch,
@@ -32,7 +33,7 @@ from ledger.state import (
 from ledger.trace import Tracer, no_trace
 from ledger.view import ReadView
 from node.score_worker import Compute, Computed, Feed, frame
-from node.trace import ScoresReady
+from node.trace import ScoresReady, ScoreTableDamaged
 
 # Pairs per frame while the worker is filled at start: about 100 KB, a millisecond of our time.
 FILL_SLICE_COUNT = 1_000
@@ -71,6 +72,8 @@ class ScoreKeeper:
     async def start(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Start the worker and fill it with every pair of the state, in slices."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left_over in self._folder.glob("*.tmp"):
+            left_over.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -154,16 +157,23 @@ class ScoreKeeper:
         return future
 
     def table(self, epoch: int) -> ScoreTable | None:
-        """The score table of an epoch, mapped from its file; None where it is not held."""
+        """The score table of an epoch, mapped from its file; None where it is not held.
+
+        A file that is no whole table of that epoch is put aside and then not held; the next epoch
+        has a new one. Whether it is the committed table is for the caller to compare.
+        """
         table = self._tables.get(epoch)
         if table is not None:
             return table
+        path = self._path(epoch)
         try:
-            with self._path(epoch).open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = _open_table(path, epoch)
         except FileNotFoundError:
             return None
-        table = ScoreTable(memoryview(data))
+        except InvalidScoreTable as error:
+            path.replace(path.with_suffix(".damaged"))
+            self._trace(ScoreTableDamaged(epoch, error.detail))
+            return None
         self._tables[epoch] = table
         if len(self._tables) > TABLES_KEPT:
             self._tables.popitem(last=False)
@@ -171,8 +181,9 @@ class ScoreKeeper:
 
     def forget_before(self, epoch: int) -> None:
         """Remove score tables of epochs below `epoch`."""
-        for path in self._folder.glob("epoch-*.scores"):
-            if int(path.stem.removeprefix("epoch-")) < epoch:
+        for path in self._folder.glob("epoch-*.*"):
+            number = path.stem.removeprefix("epoch-")
+            if number.isdecimal() and int(number) < epoch:
                 path.unlink(missing_ok=True)
 
     def _path(self, epoch: int) -> Path:
@@ -184,3 +195,15 @@ class ScoreKeeper:
         if transport.get_write_buffer_size() > FEED_LIMIT_BYTES:
             raise ScoreWorkerFailed("the score worker does not keep up with the chain")
         self._process.stdin.write(frame(value))
+
+
+def _open_table(path: Path, epoch: int) -> ScoreTable:
+    """Raises FileNotFoundError or InvalidScoreTable."""
+    with path.open("rb") as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        # An empty file cannot be mapped.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size_bytes else b""
+    table = ScoreTable(memoryview(data))
+    if table.commitment.epoch != epoch:
+        raise InvalidScoreTable(f"of epoch {table.commitment.epoch}")
+    return table

@@ -279,6 +279,7 @@ def _refusal_level(event: p2p.StatusRefused) -> Level:
 REACTIONS: dict[type[TraceEvent], Reaction] = {
     own.BlockStored: Reaction("debug", "block stored", _stored),
     own.ScoresReady: Reaction("debug", "scores ready", _scored),
+    own.ScoreTableDamaged: Reaction("error", "a score table is damaged; it was put aside"),
     consensus.BlockApplied: Reaction("info", "block", _applied),
     consensus.RoundStatus: Reaction("debug", "round", lambda f, e: f.round.set(e.round)),
     consensus.MessageRefused: Reaction(

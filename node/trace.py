@@ -25,3 +25,10 @@ class ScoresReady(TraceEvent, frozen=True):
     epoch: int
     peers: int
     duration_ms: int
+
+
+class ScoreTableDamaged(TraceEvent, frozen=True):
+    """The file of an epoch's scores was put aside: it is not what was written."""
+
+    epoch: int
+    detail: str

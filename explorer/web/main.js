@@ -2,7 +2,7 @@
 
 import { render, signal } from "./vendor/vendor.js";
 import { connection, follow, status } from "./chain.js";
-import { Title, html } from "./parts.js";
+import { Boundary, Title, html } from "./parts.js";
 import { route } from "./route.js";
 import { Search } from "./search.js";
 import { AccountView } from "./views/account.js";
@@ -81,7 +81,7 @@ function Page() {
   const view = Object.hasOwn(VIEWS, name) ? VIEWS[name](parts, query) : null;
   return html`<a class="skip" href="#content" onClick=${skip}>Skip to content</a>
     <${Bar} current=${UNDER[name] ?? name} />
-    <main id="content" tabindex="-1">${view || html`<${Lost} />`}</main>`;
+    <main id="content" tabindex="-1"><${Boundary} key=${parts.join("/")}>${view || html`<${Lost} />`}<//></main>`;
 }
 
 function skip(event) {

@@ -1,6 +1,6 @@
 // The small parts that every view is made of. All text becomes text nodes; nothing makes markup.
 
-import { h, htm, useEffect, useRef, useState } from "./vendor/vendor.js";
+import { Component, h, htm, useEffect, useRef, useState } from "./vendor/vendor.js";
 import { names, nowMs } from "./chain.js";
 import { REASONS } from "./facts.js";
 import { ago, moment, short, tokens } from "./format.js";
@@ -40,9 +40,10 @@ export const Id = ({ text, to, full = false }) => html`
     : html`<span title=${text}>${full ? text : short(text)}</span>`}<${Copy} text=${text} /></span>`;
 
 /** An account by its PeerID, with the name of its validator where it has one. */
-export function Peer({ id, full = false }) {
+export function Peer({ id, full = false, brief = false }) {
   if (!id) return html`<span class="dim">none</span>`;
   const name = names.value.get(id);
+  if (brief && name) return html`<a class="name" href=${link("account", id)} title=${id}>${name}</a>`;
   return html`<span class="peer">${name && html`<a class="name" href=${link("account", id)}>${name}</a>`}
     <${Id} text=${id} to=${link("account", id)} full=${full} /></span>`;
 }
@@ -57,12 +58,13 @@ export const Time = ({ ms }) => html`<time class="figure" datetime=${new Date(ms
 export const Badge = ({ kind = "", children }) => html`<span class=${`badge ${kind}`}>${children}</span>`;
 
 /** Whether a transaction succeeded, waits, or failed and why. */
-export function Outcome({ item }) {
+export function Outcome({ item, brief = false }) {
   if (item.status === "pending") return html`<${Badge}>waiting<//>`;
   const { receipt } = item;
   if (!receipt) return html`<${Badge}>committed<//>`;
   if (receipt.ok) return html`<${Badge} kind="good">success<//>`;
-  return html`<${Badge} kind="bad"><span title=${REASONS[receipt.reason] ?? ""}>${receipt.reason}</span><//>`;
+  const why = REASONS[receipt.reason] ?? "";
+  return html`<${Badge} kind="bad"><span title=${brief ? `${receipt.reason}: ${why}` : why}>${brief ? "failed" : receipt.reason}</span><//>`;
 }
 
 export const Card = ({ title, aside, children, flush = false }) => html`
@@ -77,10 +79,10 @@ export const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(Boolean)
 
 /**
  * A table that keeps its height while it loads. `columns`: [name, class]; the class "wide" is dropped
- * on narrow screens. `rows` are lists of cells, null while loading, with a `key`.
+ * on narrow screens. `rows` are lists of cells, null or undefined while loading, with a `key`.
  */
 export function Table({ columns, rows, empty = "Nothing here yet.", expect = 5, keyOf = (_, i) => i }) {
-  const body = rows === null
+  const body = rows == null
     ? Array.from({ length: expect }, (_, i) => html`<tr key=${i} class="loading">${columns.map(
         ([, kind]) => html`<td class=${kind}><span class="bone" /></td>`)}</tr>`)
     : rows.map((cells, i) => html`<tr key=${keyOf(cells, i)}>${cells.map(
@@ -126,6 +128,21 @@ export const Tabs = ({ items, current }) => html`<nav class="tabs">${items.map((
 export function Title({ children, text }) {
   useEffect(() => { document.title = `${text} · Tallystick`; }, [text]);
   return html`<div class="title"><h1>${text}</h1>${children}</div>`;
+}
+
+/** Keeps the rest of the page when a view meets an answer that it cannot show. */
+export class Boundary extends Component {
+  state = { error: null };
+
+  componentDidCatch(error) {
+    console.error(error);
+    this.setState({ error });
+  }
+
+  render({ children }) {
+    if (!this.state.error) return children;
+    return html`<p class="trouble" role="alert">This view cannot show what the node answered. ${String(this.state.error)}</p>`;
+  }
 }
 
 /** A number that people compare: figure above, what it is below. */

@@ -2,13 +2,15 @@
 // fields all the same.
 
 import { names } from "./chain.js";
-import { label, number, short, tokens } from "./format.js";
+import { label, number, tokens } from "./format.js";
 import { Amount, Id, Outcome, Peer, Time, TxId, html } from "./parts.js";
+import { link } from "./route.js";
 
 const ADDRESSES = new Set(["sender", "registrant", "to", "payer", "payee", "subject", "validator", "operator"]);
 const AMOUNTS = new Set(["fee", "amount", "deposit", "cumPaid", "balance"]);
 
-const who = (id) => names.value.get(id) ?? short(id);
+// PeerIDs begin alike: in a sentence their end says more.
+const who = (id) => names.value.get(id) ?? `…${id.slice(-8)}`;
 
 const SENTENCES = {
   Transfer: (p) => `${who(p.sender)} sends ${tokens(p.amount)} to ${who(p.to)}`,
@@ -39,13 +41,24 @@ function shown(name, value) {
 export const payloadRows = (payload) =>
   Object.entries(payload).map(([name, value]) => [label(name), shown(name, value)]);
 
+/** Columns and rows where there is little room. */
+export const BRIEF_COLUMNS = [["What", "what-cell"], ["Outcome", "right"]];
+
+const Sentence = ({ item }) => html`<span class="sentence" title=${inWords(item.payload)}>
+  <span class="kind">${item.payload.type}</span> ${inWords(item.payload)}</span>`;
+
+export const briefRow = (item) => [
+  html`<a class="plain" href=${link("tx", item.hash)}><${Sentence} item=${item} /></a>`,
+  html`<${Outcome} item=${item} brief />`,
+];
+
 export const TRANSACTION_COLUMNS = [
   ["Transaction", "id-cell"], ["What", "what-cell"], ["Fee", "right wide"], ["Outcome", "right"],
 ];
 
 export const transactionRow = (item) => [
   html`<${TxId} hash=${item.hash} />`,
-  html`<span class="sentence" title=${inWords(item.payload)}><span class="kind">${item.payload.type}</span> ${inWords(item.payload)}</span>`,
+  html`<${Sentence} item=${item} />`,
   html`<${Amount} value=${item.receipt?.fee ?? item.payload.fee} />`,
   html`<${Outcome} item=${item} />`,
 ];

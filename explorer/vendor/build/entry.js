@@ -1,7 +1,7 @@
 // What the explorer's page takes from other people's libraries, and nothing else of them.
 import "./language.js"; // before uPlot
 
-export { h, render } from "preact";
+export { Component, h, render } from "preact";
 export { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 export { batch, computed, effect, signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 export { default as htm } from "htm";

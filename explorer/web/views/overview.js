@@ -3,22 +3,31 @@
 import { status } from "../chain.js";
 import { useAsk, usePromise } from "../ask.js";
 import { duration, number } from "../format.js";
-import { TRANSACTION_COLUMNS, transactionRow } from "../payload.js";
+import { BRIEF_COLUMNS, briefRow } from "../payload.js";
 import { Block, Card, Peer, Table, Tile, Time, Title, Trouble, html } from "../parts.js";
 import { call } from "../rpc.js";
 
 const BLOCKS = 12;
 const TRANSACTIONS = 12;
-// Blocks that are looked into for the latest transactions; empty ones cost nothing.
-const LOOKED_INTO = 4;
+// Blocks that are looked into for the latest transactions; empty ones cost nothing, and a block never
+// changes, so each is asked for once.
+const LOOKED_INTO = TRANSACTIONS;
+const LISTS_KEPT = 4 * LOOKED_INTO;
+const lists = new Map();
+
+async function transactionsOf({ hash, height }) {
+  if (!lists.has(hash)) {
+    lists.set(hash, (await call("tx_list", { block: height, limit: TRANSACTIONS })).items);
+    if (lists.size > LISTS_KEPT) lists.delete(lists.keys().next().value);
+  }
+  return lists.get(hash);
+}
 
 async function latest() {
   const { items } = await call("chain_listBlocks", { limit: 60 });
   const full = items.filter((each) => each.transactionCount > 0).slice(0, LOOKED_INTO);
-  const lists = await Promise.all(
-    full.map((each) => call("tx_list", { block: each.height, limit: TRANSACTIONS })),
-  );
-  return { blocks: items, transactions: lists.flatMap((list) => list.items).slice(0, TRANSACTIONS) };
+  const found = await Promise.all(full.map(transactionsOf));
+  return { blocks: items, transactions: found.flat().slice(0, TRANSACTIONS) };
 }
 
 /** Mean time between the blocks shown, and transactions a second over them. */
@@ -37,7 +46,7 @@ export const blockRow = (block) => [
   html`<${Block} height=${block.height} />`,
   html`<${Time} ms=${block.timeMs} />`,
   html`<span class="figure">${number(block.transactionCount)}</span>`,
-  html`<${Peer} id=${block.proposer} />`,
+  html`<${Peer} id=${block.proposer} brief />`,
 ];
 
 export function Overview() {
@@ -69,8 +78,8 @@ export function Overview() {
           empty="The first block is on its way." />
       <//>
       <${Card} title="Latest transactions" flush>
-        <${Table} columns=${TRANSACTION_COLUMNS} expect=${TRANSACTIONS}
-          rows=${value ? value.transactions.map(transactionRow) : null}
+        <${Table} columns=${BRIEF_COLUMNS} expect=${TRANSACTIONS}
+          rows=${value ? value.transactions.map(briefRow) : null}
           empty="No transactions in the last 60 blocks." />
       <//>
     </div>`;

@@ -82,6 +82,9 @@ OUTCOMES_KEPT = 4
 # transactions that gossip did not bring. In time, since a proof of work costs many signatures.
 SLICE_S = 0.001
 
+# The longest sleep of the watch for due scores: the wall clock may be set meanwhile.
+SCORES_WATCH_MS = 60_000
+
 # A proposal that is earlier than this beyond the drift is refused at once; waiting would outlast
 # any round.
 HOLD_LIMIT_MS = 120_000
@@ -179,7 +182,7 @@ class LedgerApplication:
     def attach(self, replica: Answers) -> None:
         """Name the replica that is answered; before the first call of a port method."""
         self._replica = replica
-        replica.on_transactions_waiting(waiting=self.mempool.waiting)
+        self._tell_whether_work_waits()
 
     def on_block(self, callback: BlockCallback) -> None:
         """Call back (tip, transactions, outcome) after every applied block, in this order."""
@@ -236,7 +239,7 @@ class LedgerApplication:
 
     def build(self, request: int, parent: Tip, *, allow_empty: bool) -> None:
         """Make a block on the tip."""
-        if not allow_empty and not self.mempool.waiting:
+        if not allow_empty and not self._work_waits:
             self._answers.on_built(request, None)
         else:
             self._spawn(self._build(request, parent, allow_empty=allow_empty))
@@ -251,7 +254,24 @@ class LedgerApplication:
 
     def mempool_changed(self) -> None:
         """Admission added something."""
-        self._answers.on_transactions_waiting(waiting=self.mempool.waiting)
+        self._tell_whether_work_waits()
+
+    async def watch_scores(self) -> None:
+        """Say when an epoch's scores become due, until cancelled.
+
+        The block that carries them is work like any other. Were it left to heartbeats, an idle
+        chain whose heartbeats fall between a boundary and its score delay would never score.
+        """
+        while True:
+            await asyncio.sleep(min(self._until_scores_due_ms(), SCORES_WATCH_MS) / 1_000)
+            self._tell_whether_work_waits()
+
+    @property
+    def _work_waits(self) -> bool:
+        return self.mempool.waiting or self._epoch_due(self._clock.now_ms()) is not None
+
+    def _tell_whether_work_waits(self) -> None:
+        self._answers.on_transactions_waiting(waiting=self._work_waits)
 
     @property
     def _answers(self) -> Answers:
@@ -271,7 +291,10 @@ class LedgerApplication:
     def _propose(
         self, parent: Tip, time_ms: int, scored: ScoredEpoch | None, *, allow_empty: bool
     ) -> Proposal | None:
-        """Select, execute, seal. None when nothing is left and an empty block is not wanted."""
+        """Select, execute, seal. None when nothing is left and an empty block is not wanted.
+
+        One that carries scores is not empty.
+        """
         assert self._operator is not None
         params = self.params()
         limit = self._pace.limit_count(params.block_max_txs)
@@ -288,7 +311,7 @@ class LedgerApplication:
             if refusal.reason == "NONCE_TOO_HIGH":
                 continue  # its predecessor was dropped, which parks it
             self.mempool.remove(signed.transaction_id, refusal.reason)
-        if not outcome.included and not allow_empty:
+        if not outcome.included and scored is None and not allow_empty:
             return None
         header = BlockHeader(
             version=BLOCK_VERSION,
@@ -469,18 +492,28 @@ class LedgerApplication:
         self._trace(_stored(header, executed))
         for callback in self._on_block:
             callback(self._tip, outcome.included, outcome)
-        self._answers.on_transactions_waiting(waiting=self.mempool.waiting)
+        self._tell_whether_work_waits()
         self._answers.on_applied(self._tip)
 
     # ---- scores ----------------------------------------------------------------------------------
 
     async def _scores_due(self, time_ms: int) -> ScoredEpoch | None:
         """The scores that a block at `time_ms` on the tip must carry, when they are computed."""
-        last_scored = read_epoch_state(self._store).last_scored
-        epoch = due_epoch(time_ms, self._genesis_time_ms, self.params(), last_scored)
+        epoch = self._epoch_due(time_ms)
         if epoch is None:
             return None
         return await asyncio.shield(self._scores.request(self._store, epoch))
+
+    def _epoch_due(self, time_ms: int) -> int | None:
+        """The epoch whose scores a block at `time_ms` on the tip must carry, or None."""
+        last_scored = read_epoch_state(self._store).last_scored
+        return due_epoch(time_ms, self._genesis_time_ms, self.params(), last_scored)
+
+    def _until_scores_due_ms(self) -> int:
+        """From now to the next moment at which an epoch's scores become due, > 0."""
+        params, now_ms = self.params(), self._clock.now_ms()
+        since_ms = now_ms - self._genesis_time_ms - params.score_delay_ms
+        return params.epoch_ms - since_ms % params.epoch_ms
 
     def _prefetch_scores(self, previous_time_ms: int, time_ms: int) -> None:
         """Begin computing an epoch as soon as a block of the next one stands.

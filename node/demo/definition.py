@@ -33,9 +33,6 @@ EPOCH_US_EACH = 125
 SCORE_DELAY_MS = 1_000
 """What the computation has before a block is due: 6,000 people take a tenth of it."""
 
-# The idle chain must go on for the block that carries the scores.
-HEARTBEAT_MS = 1_000
-
 # Several validators, a load generator and whatever else runs here share few cores: a leader may be
 # slow without being faulty.
 BASE_TIMEOUT_MS = 2_000
@@ -49,7 +46,6 @@ def params_for(data: Dataset, transactions: int) -> ChainParams:
         DEVNET_PARAMS,
         epoch_ms=epoch_ms,
         score_delay_ms=SCORE_DELAY_MS,
-        heartbeat_block_ms=HEARTBEAT_MS,
         pbft_base_timeout_ms=BASE_TIMEOUT_MS,
         pbft_timeout_cap_ms=TIMEOUT_CAP_MS,
         reputation_n_ref=data.n_ref,

@@ -28,6 +28,7 @@ from tests.unit.node.parts import (
     altered,
     certify,
     key_of,
+    make_network,
     transfer,
     turns,
 )
@@ -474,3 +475,33 @@ async def test_the_worker_is_fed_with_the_epoch_of_the_block(proposer: Bench) ->
     await proposer.apply(proposal)
 
     assert [epoch for _, epoch in proposer.scores.fed] == [3]
+
+
+# ---- scores on an idle chain ---------------------------------------------------------------------
+
+
+async def test_a_block_that_is_due_for_scores_is_built_without_a_heartbeat(proposer: Bench) -> None:
+    await proposer.apply(await proposer.built())
+    proposer.clock.time_ms = GENESIS_MS + EPOCH_MS + DELAY_MS - 1
+    assert await proposer.build(allow_empty=False) is None, "not due yet"
+
+    proposer.clock.time_ms += 1
+    proposal = await proposer.build(allow_empty=False)
+    assert proposal is not None
+    await proposer.apply(proposal)
+    assert read_epoch_state(proposer.store).last_scored == 0
+    assert proposer.replica.of("waiting")[-1] is False
+    assert await proposer.build(allow_empty=False) is None, "once an epoch"
+
+
+async def test_the_replica_is_told_when_scores_become_due(tmp_path: Path) -> None:
+    params = msgspec.structs.replace(DEVNET_PARAMS, epoch_ms=1_000, score_delay_ms=100)
+    with Bench(tmp_path, 0, make_network(params)) as bench:
+        bench.clock.time_ms = GENESIS_MS + 1_000 + 80
+        watch = asyncio.get_running_loop().create_task(bench.application.watch_scores())
+        await turns()
+        assert bench.replica.of("waiting") == [False]
+        # The watch sleeps for 20 ms, while the wall clock moves on.
+        bench.clock.time_ms += 20
+        assert await bench.replica.next("waiting", 1) is True
+        watch.cancel()

@@ -21,7 +21,8 @@ Decisions where the specification leaves room (docs/decisions/0040):
   - More than BATCH_COUNT members, or nesting deeper than the parser goes (1,024), answers the whole
     body with one error.
   - Members run one after the other, except that a batch holding a call that waits runs its members
-    side by side, started in order.
+    side by side, started in order. The event loop has its turns between them: a hundred proofs in
+    one body take more than a second, and votes must not wait for that.
 
 Nothing a caller sends makes `dispatch` raise; a handler's unexpected exception becomes
 INTERNAL_ERROR and goes to `on_failure`, which belongs to the node.
@@ -30,7 +31,7 @@ INTERNAL_ERROR and goes to `on_failure`, which belongs to the node.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Final, Generic, cast
 
 import orjson
@@ -57,6 +58,9 @@ BATCH_ANSWER_BYTES = 32 * 1024 * 1024
 
 # From the arrival of the body to the end of its last call, except for calls that wait on purpose.
 DEADLINE_MS = 5_000
+
+# How long the members of a batch hold the event loop before everybody else has a turn.
+TURN_S = 0.005
 
 # Integers up to here are echoed exactly; orjson reads larger ones as doubles.
 _EXACT_DOUBLE = 2.0**53
@@ -122,11 +126,9 @@ class Dispatcher(Generic[C]):
         room = _Room()
         members = (self._answer_member(each, context, deadline, room) for each in requests)
         if any(map(self._waits, requests)):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(member) for member in members]
-            answers = [task.result() for task in tasks]
+            answers = await _side_by_side(members)
         else:
-            answers = [await member for member in members]
+            answers = await _one_by_one(members)
         wanted = [answer for answer in answers if answer is not None]
         return b"[" + b",".join(wanted) + b"]" if wanted else None
 
@@ -193,6 +195,30 @@ class Dispatcher(Generic[C]):
         if found.waits:
             return await pending
         return await _before(deadline, found, pending)
+
+
+async def _one_by_one(members: Iterable[Coroutine[Any, Any, bytes | None]]) -> list[bytes | None]:
+    now_s = asyncio.get_running_loop().time
+    turn_ends_s = now_s() + TURN_S
+    answers = []
+    for member in members:
+        if now_s() >= turn_ends_s:
+            await asyncio.sleep(0)
+            turn_ends_s = now_s() + TURN_S
+        answers.append(await member)
+    return answers
+
+
+async def _side_by_side(
+    members: Iterable[Coroutine[Any, Any, bytes | None]],
+) -> list[bytes | None]:
+    tasks = []
+    async with asyncio.TaskGroup() as group:
+        for member in members:
+            tasks.append(group.create_task(member))
+            # Runs it up to where it waits; all at once would hold the loop for their sum.
+            await asyncio.sleep(0)
+    return [task.result() for task in tasks]
 
 
 async def _before(deadline: float, called: Method[Any], pending: Awaitable[object]) -> object:

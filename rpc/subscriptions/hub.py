@@ -1,8 +1,10 @@
 """What all subscriptions of a node share.
 
-The hub listens to the node's feed and wakes sessions; it sends nothing itself and never waits. What
-it does per event is: a bit in each state subscription that is concerned, and a wake-up for each
-session that follows a log. An account is found by its address, not by asking every subscription.
+The hub listens to the node's feed. While the node calls it, it only notes whom the news concerns:
+for a block everybody who follows a log, and whoever follows an account that the block changed,
+found by its address. They are told afterwards, some in each turn of the event loop, so that any
+number of subscribers never holds up a vote by more than a slice. States that change quickly (the
+round, five times a block) are told at most every STATE_PAUSE_S.
 
 Replays read blocks that nobody has in memory. They take turns, one portion at a time for the whole
 node, and after each portion rest REPLAY_REST times as long as it took: however many clients replay,
@@ -12,8 +14,8 @@ they get at most a quarter of a core.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
 
 from ledger.transactions import SignedTransaction, decode_transaction
 from rpc.errors import LimitExceeded
@@ -48,6 +50,19 @@ SESSIONS_PER_NETWORK_COUNT = 32
 
 REPLAY_REST = 3
 
+# Told in one turn of the event loop, some 10 µs each when their sockets take it.
+TOLD_PER_TURN_COUNT = 64
+
+# Between two events of a state: what a person can follow.
+STATE_PAUSE_S = 0.05
+
+# Finished frames of one block, by subscription id and topic. Most connections have one subscription
+# with the id 1, so one frame serves them all.
+FRAMES_COUNT = 64
+
+
+MakeFrame = Callable[[Subscription, bytes], bytes]
+
 
 class Hub:
     """See the module. Made once, by node/."""
@@ -61,6 +76,13 @@ class Hub:
         self._encoded_states: dict[State, bytes] = {}
         self._turn = asyncio.Lock()
         self._sessions: dict[str, int] = {}
+        # Who is to be told, first noted first; and whose state changed since it was last told.
+        self._due: OrderedDict[Subscription, None] = OrderedDict()
+        self._due_states: dict[StateSubscription, None] = {}
+        self._telling: asyncio.Handle | None = None
+        self._pausing: asyncio.TimerHandle | None = None
+        self._states_told_s = float("-inf")
+        self._frames: dict[tuple[int, str, bytes], bytes] = {}
         feed.listen(self._on_event)
 
     # ---- places ----------------------------------------------------------------------------------
@@ -107,7 +129,9 @@ class Hub:
 
     def drop(self, subscription: Subscription) -> None:
         """Forget it."""
+        self._due.pop(subscription, None)
         if isinstance(subscription, StateSubscription):
+            self._due_states.pop(subscription, None)
             state = subscription.state
             self._states[state].pop(subscription, None)
             if not self._states[state]:
@@ -127,6 +151,16 @@ class Hub:
     def read(self, log: Log, cursor: Place) -> Portion:
         """The next portion of a log that is followed live. Raises BlocksGone."""
         return log.read(self.source, cursor, self.node.tip().height)
+
+    def frame(self, subscription: Subscription, event: bytes, make: MakeFrame) -> bytes:
+        """The finished frame of an event, shared by subscriptions of the same id and topic."""
+        key = (subscription.id, subscription.topic, event)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = make(subscription, event)
+            if len(self._frames) < FRAMES_COUNT:
+                self._frames[key] = frame
+        return frame
 
     async def replay(self, log: Log, cursor: Place) -> Portion:
         """The next portion of a log that is replayed, in turn. Raises BlocksGone."""
@@ -157,8 +191,9 @@ class Hub:
             self.source.last_scored_height = event.height
         if event.set_changed:
             self.source.last_set_height = event.height
-        for subscription in self._logs:
-            subscription.wake()
+        self._frames.clear()
+        self._due.update(dict.fromkeys(self._logs))
+        self._tell_soon()
         if self._states:
             for address in event.changed:
                 self._on_state(AccountState(address))
@@ -169,7 +204,12 @@ class Hub:
             return
         self._encoded_states.pop(state, None)
         for subscription in subscriptions:
-            subscription.touch()
+            subscription.touched = True
+        self._due_states.update(subscriptions)
+        if self._pausing is None:
+            loop = asyncio.get_running_loop()
+            when_s = max(loop.time(), self._states_told_s + STATE_PAUSE_S)
+            self._pausing = loop.call_at(when_s, self._tell_states)
 
     def _on_waiting(self, raws: Iterable[bytes]) -> None:
         if not self._pending:
@@ -188,6 +228,7 @@ class Hub:
             if subscription.concerns(signed):
                 encoded = waiting_event(signed) if encoded is None else encoded
                 subscription.put(signed.transaction_id, encoded)
+                subscription.tell()
 
     def _on_dropped(self, event: TransactionLeft) -> None:
         encoded: bytes | None = None
@@ -196,3 +237,24 @@ class Hub:
                 if encoded is None:
                     encoded = dropped_event(event.transaction_id, event.reason)
                 subscription.put(event.transaction_id, encoded)
+                subscription.tell()
+
+    # ---- telling ---------------------------------------------------------------------------------
+
+    def _tell_states(self) -> None:
+        self._pausing = None
+        self._states_told_s = asyncio.get_running_loop().time()
+        self._due.update(dict.fromkeys(self._due_states))
+        self._due_states.clear()
+        self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._telling is None and self._due:
+            self._telling = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        for _ in range(min(TOLD_PER_TURN_COUNT, len(self._due))):
+            subscription, _ = self._due.popitem(last=False)
+            subscription.tell()
+        self._tell_soon()

@@ -30,6 +30,7 @@ from rpc.server import CORS, OPERATOR, json_refusal
 from rpc.subscriptions.hub import Hub
 from rpc.subscriptions.logs import Transactions
 from rpc.subscriptions.session import Notice, Session
+from rpc.subscriptions.subscription import Subscription
 
 # One message of a client: 100 usual transactions are 60 KiB, the largest one 32 KiB.
 MESSAGE_BYTES = 128 * 1024
@@ -122,7 +123,7 @@ class EventRoutes:
             return json_refusal(503, error)
         try:
             await socket.prepare(request)
-            call.session = Session(self._hub, call.charge)
+            call.session = Session(self._hub, call.charge, _SocketOutlet(request, socket))
             await self._converse(socket, call, call.session)
         finally:
             self._hub.leave(call.network)
@@ -130,7 +131,8 @@ class EventRoutes:
 
     async def _converse(self, socket: web.WebSocketResponse, call: Call, session: Session) -> None:
         async def send(notice: Notice) -> None:
-            await socket.send_frame(_notification(notice), WSMsgType.TEXT)
+            notification = _notification(notice.subscription, notice.event)
+            await socket.send_frame(notification, WSMsgType.TEXT)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -226,13 +228,52 @@ class EventRoutes:
         task.add_done_callback(self._open.pop)
 
 
-def _notification(notice: Notice) -> bytes:
-    """The JSON-RPC notification of a notice; the event itself is spliced, not encoded again."""
-    subscription = notice.subscription
-    return b'{"jsonrpc":"2.0","method":"subscription","params":{"subscription":%d,"topic":"%b",' % (
-        subscription.id,
-        subscription.topic.encode(),
-    ) + (b'"event":%b}}' % notice.event)
+class _SocketOutlet:
+    """The WebSocket of one request, as long as its client reads."""
+
+    __slots__ = ("_protocol", "_socket", "_transport")
+
+    def __init__(self, request: web.Request, socket: web.WebSocketResponse) -> None:
+        assert request.transport is not None
+        self._transport: asyncio.WriteTransport = request.transport
+        self._protocol = request.protocol
+        self._socket = socket
+
+    def frame(self, subscription: Subscription, event: bytes) -> bytes:
+        """The notification of an event, as a frame."""
+        return text_frame(_notification(subscription, event))
+
+    def is_ready(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not (
+            self._protocol.writing_paused
+            or self._socket.closed
+            or self._transport.is_closing()
+            or self._transport.get_write_buffer_size()
+        )
+
+    def write(self, frames: bytes) -> None:
+        """Write finished frames."""
+        self._transport.write(frames)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A server's text frame (RFC 6455, section 5.2): never masked, one piece, not compressed."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+def _notification(subscription: Subscription, event: bytes) -> bytes:
+    """The JSON-RPC notification of an event, which is spliced, not encoded again."""
+    return (
+        b'{"jsonrpc":"2.0","method":"subscription","params":'
+        b'{"subscription":%d,"topic":"%b","event":%b}}'
+        % (subscription.id, subscription.topic.encode(), event)
+    )
 
 
 def _server_sent(notice: Notice) -> bytes:

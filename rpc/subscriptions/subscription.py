@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Any
 
 from ledger.transactions import SignedTransaction
 from rpc.subscriptions.logs import Log, Place, Transactions
@@ -23,11 +24,15 @@ TOLD_COUNT = 10_000
 class _Base:
     """What both kinds have."""
 
-    __slots__ = ("id", "wake")
+    __slots__ = ("_tell", "id")
 
-    def __init__(self, id_: int, wake: Callable[[], None]) -> None:
+    def __init__(self, id_: int, tell: Callable[[Any], None]) -> None:
         self.id = id_
-        self.wake = wake
+        self._tell = tell
+
+    def tell(self) -> None:
+        """There may be something new to send."""
+        self._tell(self)
 
 
 class StateSubscription(_Base):
@@ -35,8 +40,8 @@ class StateSubscription(_Base):
 
     __slots__ = ("state", "touched")
 
-    def __init__(self, id_: int, wake: Callable[[], None], state: State) -> None:
-        super().__init__(id_, wake)
+    def __init__(self, id_: int, tell: Callable[[Any], None], state: State) -> None:
+        super().__init__(id_, tell)
         self.state = state
         self.touched = True
 
@@ -45,11 +50,6 @@ class StateSubscription(_Base):
         """The topic's name."""
         return self.state.topic
 
-    def touch(self) -> None:
-        """The state has changed."""
-        self.touched = True
-        self.wake()
-
 
 class LogSubscription(_Base):
     """Follows a log from `cursor`. With `waiting`, transactions outside of the chain as well."""
@@ -57,9 +57,9 @@ class LogSubscription(_Base):
     __slots__ = ("_told", "caught_up", "cursor", "log", "overflowed", "waiting")
 
     def __init__(
-        self, id_: int, wake: Callable[[], None], log: Log, cursor: Place, *, pending: bool
+        self, id_: int, tell: Callable[[Any], None], log: Log, cursor: Place, *, pending: bool
     ) -> None:
-        super().__init__(id_, wake)
+        super().__init__(id_, tell)
         self.log = log
         self.cursor = cursor
         self.caught_up = False
@@ -94,7 +94,6 @@ class LogSubscription(_Base):
             self.overflowed = True
         else:
             self.waiting.append(event)
-        self.wake()
 
 
 Subscription = StateSubscription | LogSubscription

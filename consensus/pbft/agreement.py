@@ -152,6 +152,11 @@ def receive_pre_prepare(core: Core, message: PrePrepare, event: Received) -> Non
         core.effects.append(PeerFault(event.peer, "block"))
         return
     assert event.proposal is not None
+    leader = core.validators[message.validator]
+    if message.prepared is None and event.proposal.header.proposer != leader.operator:
+        # The proposer is paid the fees; only a block that was prepared before keeps its own.
+        core.effects.append(PeerFault(event.peer, "proposer"))
+        return
     h = core.h
     note(core, message)
     if message.round > h.round:

@@ -221,6 +221,18 @@ def test_a_reply_with_another_block_is_a_fault() -> None:
     assert not of(effects, Validate)
 
 
+def test_a_new_block_names_the_leader_as_its_proposer() -> None:
+    """Fees go to the proposer: a leader may not hand them to another, or take another's place."""
+    cluster = cluster_of()
+    host, leader, other = cluster.host(0), cluster.host(1), cluster.host(2)
+    for named, faults in ((other, [PeerFault(1, "proposer")]), (leader, [])):
+        proposal = make_proposal(host.disk.tip, named.key, START_MS)
+        message = PrePrepare(1, 1, 0, proposal.block_hash, UNSIGNED, (), None, proposal.block)
+        effects = host.engine.step(Received(1, message, START_MS, proposal))
+        assert of(effects, PeerFault) == faults
+        assert bool(of(effects, Validate)) is not bool(faults)
+
+
 def test_a_certificate_for_a_block_we_hold_commits_it_at_once() -> None:
     cluster = decided_cluster(1)
     certificate = cluster.disks[0].tip.certificate

@@ -21,6 +21,14 @@ export function Blocks() {
 
 /** `reference`: a height or a hash, as it stands in the address. */
 export function BlockView({ reference }) {
+  if (!/^(\d{1,15}|0x[0-9a-f]{64}|latest|earliest)$/.test(reference)) {
+    return html`<${Title} text="Block" />
+      <p class="trouble" role="alert">“${reference}” is neither a height nor the hash of a block.</p>`;
+  }
+  return html`<${KnownBlock} reference=${reference} />`;
+}
+
+function KnownBlock({ reference }) {
   const block = /^\d{1,15}$/.test(reference) ? Number(reference) : reference;
   const { value: header, error } = useAsk("chain_getHeader", { block });
   const commit = useAsk("chain_getCommit", { block }).value;

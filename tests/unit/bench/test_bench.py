@@ -10,6 +10,8 @@ import orjson
 import pytest
 
 from bench import latency, load
+from bench.__main__ import groups_of
+from bench.__main__ import main as bench_main
 from bench.calibrate import Calibration, calibrate
 from bench.cpu import Usage, machine_busy_s, parse_busy, parse_stat
 from bench.figures import GOALS, Figure, Goal
@@ -81,6 +83,31 @@ def test_a_figure_is_one_json_line() -> None:
     assert said == {
         "figure": "cpu_per_transfer", "ratio": 2.5, "goal": 3.0, "met": True, "blocks": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        ([], {"transfers", "settles", "latency"}),
+        (["calibrate"], set()),
+        (["settles"], {"settles"}),
+        (["throughput_over_bound", "latency_p99_ms"], {"transfers", "latency"}),
+    ],
+)
+def test_figures_name_the_runs_that_give_them(names: list[str], groups: set[str]) -> None:
+    assert groups_of(names) == groups
+
+
+def test_a_missed_goal_fails_only_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(GOALS, "verify_us", Goal(0.001))
+    assert bench_main(["calibrate"]) == 0
+    assert bench_main(["calibrate", "--check"]) == 1
+    said = orjson.loads(capsys.readouterr().out.splitlines()[0])
+    assert (said["figure"], said["met"]) == ("verify_us", False)
+    with pytest.raises(SystemExit):
+        bench_main(["nonsense"])
 
 
 @pytest.mark.parametrize(

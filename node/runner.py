@@ -217,6 +217,7 @@ class _Node:
             admission.take_from_peers,
             host.wait,
             lambda: sync_ticks(carrier.on_tick),
+            application.watch_scores,
         ]
         return cls(group, replica, journal, timers, host, server, background)
 

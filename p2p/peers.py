@@ -9,7 +9,7 @@ import msgspec
 from p2p.connection import Connection
 from p2p.lanes import Lane
 from p2p.messages import OutgoingMessages
-from p2p.requests import RequestWindow, Serving
+from p2p.requests import RequestWindow
 from p2p.status import ConnectionClass
 
 
@@ -41,7 +41,6 @@ class Peer:
     connections: dict[ConnectionClass, Connection] = field(default_factory=dict)
     queues: dict[str, OutgoingMessages] = field(default_factory=dict)
     windows: dict[str, RequestWindow] = field(default_factory=dict)
-    serving: dict[str, Serving] = field(default_factory=dict)
     dropped_count: int = 0
 
     def route(self, lane: Lane) -> Connection | None:

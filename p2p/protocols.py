@@ -23,6 +23,7 @@ class ProtocolTable:
     def __init__(self) -> None:
         self.messages: dict[str, MessageProtocol] = {}
         self.requests: dict[str, RequestProtocol] = {}
+        self._serving: dict[str, Serving] = {}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -39,6 +40,7 @@ class ProtocolTable:
         """Registers a request protocol. Raises ValueError for an id that is taken."""
         self._check_free(protocol.protocol_id)
         self.requests[protocol.protocol_id] = protocol
+        self._serving[protocol.protocol_id] = Serving(protocol)
 
     def supports(self, protocol_id: str, *, accepted: bool) -> bool:
         """Whether a peer, accepted as one of ours or not, may open streams of the protocol."""
@@ -66,7 +68,7 @@ class ProtocolTable:
         requests = self.requests[stream.protocol_id]
         stream.lane = requests.lane
         stream.deadline_s = request_deadline_s
-        serving = peer.serving.setdefault(requests.protocol_id, Serving())
+        serving = self._serving[requests.protocol_id]
         stream.handler = RequestServer(owner, peer.peer_id, requests, serving)
 
     def _check_free(self, protocol_id: str) -> None:

@@ -6,8 +6,10 @@
 
 The asking side keeps at most `max_inflight_count` requests to a peer in flight and lets
 `max_waiting_count` wait; the answering side serves at most `max_serving_count` of a peer at a time
-and refuses more. A request that was accepted is answered; the answer is never dropped in favour of
-something else.
+and refuses more. A request is being served until its answer has left: a peer that asks and does not
+take would otherwise have answers pile up here. For the same reason the answers to all peers
+together are bounded (`max_unsent_bytes`), and one that is not taken within `Limits.request_s` of
+the opening of its stream is dropped. Nothing else makes an accepted request go without its answer.
 """
 
 from __future__ import annotations
@@ -53,8 +55,10 @@ class RequestProtocol:
     max_inflight_count: int = 16
     # Callers beyond this get PeerUnavailable at once and can ask another peer.
     max_waiting_count: int = 256
-    # What one peer may make us do at the same time.
+    # What one peer may make us do at the same time, and hold for it until it takes it.
     max_serving_count: int = 16
+    # Answers on their way to all peers: a dozen of the largest batches of blocks.
+    max_unsent_bytes: int = 128 << 20
 
 
 class RequestWindow:
@@ -178,12 +182,32 @@ class ServingOwner(Protocol):
 
 
 class Serving:
-    """Requests of one peer over one protocol that are being answered."""
+    """Requests over one protocol that are being answered, or whose answer has not left yet."""
 
-    __slots__ = ("count",)
+    __slots__ = ("_by_peer", "_protocol")
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, protocol: RequestProtocol) -> None:
+        self._protocol = protocol
+        self._by_peer: dict[str, list[RequestServer]] = {}
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Answers that wait to leave."""
+        return sum(server.unsent_bytes for each in self._by_peer.values() for server in each)
+
+    def try_enter(self, peer_id: str, server: RequestServer) -> bool:
+        """Take a request of a peer, unless its places or the room for answers are taken."""
+        for each, servers in list(self._by_peer.items()):
+            servers[:] = [one for one in servers if one.is_busy]
+            if not servers:
+                del self._by_peer[each]
+        own = self._by_peer.setdefault(peer_id, [])
+        if len(own) >= self._protocol.max_serving_count:
+            return False
+        if self.unsent_bytes >= self._protocol.max_unsent_bytes:
+            return False
+        own.append(server)
+        return True
 
 
 class RequestServer(StreamHandler):
@@ -198,7 +222,19 @@ class RequestServer(StreamHandler):
         self._serving = serving
         self._reader = FrameReader(protocol.protocol_id, protocol.max_request_bytes)
         self._task: asyncio.Task[None] | None = None
+        self._stream: Stream | None = None
         self._received = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the handler works, or the answer has not left."""
+        running = self._task is not None and not self._task.done()
+        return running or self.unsent_bytes > 0
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Of the answer; none once the stream is gone."""
+        return 0 if self._stream is None else sum(map(len, self._stream.out))
 
     @property
     def buffered_bytes(self) -> int:  # type: ignore[override]
@@ -213,14 +249,12 @@ class RequestServer(StreamHandler):
         if self._received or len(frames) > 1:
             raise MalformedFrame(self._protocol.protocol_id, "bytes behind the request")
         self._received = True
-        stream.deadline_s = None
-        if self._serving.count >= self._protocol.max_serving_count:
+        if not self._serving.try_enter(self._peer_id, self):
             self._refuse(stream, "busy")
             return
-        self._serving.count += 1
+        self._stream = stream
         name = f"serve {self._protocol.protocol_id}"
         self._task = self._owner.spawn(self._answer(stream, frames[0]), name)
-        self._task.add_done_callback(self._done)
 
     def ended(self, stream: Stream) -> None:
         """The peer has said all; without a complete request there is nothing to answer."""
@@ -229,12 +263,9 @@ class RequestServer(StreamHandler):
 
     def aborted(self, _stream: Stream, _reason: str) -> None:
         """Nobody waits for the answer any more."""
+        self._stream = None
         if self._task is not None:
             self._task.cancel()
-
-    def _done(self, _task: asyncio.Task[None]) -> None:
-        # Also runs for a task that was cancelled before its first step.
-        self._serving.count -= 1
 
     async def _answer(self, stream: Stream, payload: bytes) -> None:
         try:

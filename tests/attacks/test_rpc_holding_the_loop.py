@@ -70,7 +70,8 @@ def batch(*names: str) -> bytes:
     [("proof_like",) * 90, ("waits", *("proof_like",) * 89)],
     ids=["alone", "beside a wait"],
 )
-async def test_a_batch_of_dear_calls_leaves_everybody_their_turns(names: tuple[str, ...]) -> None:
+async def test_a_batch_of_dear_calls_leaves_everybody_their_turns(first: str) -> None:
+    names = (first, *("proof_like",) * 59)
     turns, answers = await turns_during(batch(*names))
     assert turns >= len(names) / 4
     assert [each["id"] for each in answers] == list(range(len(names))), "and stays in order"

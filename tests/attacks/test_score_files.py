@@ -79,8 +79,8 @@ def test_foreign_files_in_the_folder_harm_nobody(tmp_path: Path) -> None:
 
 
 def test_no_flipped_bit_of_a_table_becomes_a_wrong_answer() -> None:
-    # Every second byte in turn is damaged. A node answers as before, or not at all; it never says that a
-    # peer has another score, or none, and what it proves still leads to the committed root.
+    # Every second byte in turn is damaged. A node answers as before, or not at all; it never says
+    # that a peer has another score, or none, and what it proves leads to the committed root.
     true = ScoreTable(BLOB)
     asked = [SCORES[0].address, SCORES[6].address, SCORES[-1].address, address(35), address(999)]
     answers = [true.lookup(each) for each in asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from consensus.ports import Clock
@@ -21,11 +22,13 @@ from ledger.view import ReadView
 from node.admission import Admission, Finality
 from node.application import LedgerApplication
 from node.chain_store import CHANGE_FACT, scored_epochs, scored_height, validator_set
-from node.scores import ScoreKeeper
+from node.scores import ScoreKeeper, ScoreWorkerBusy
 from p2p.host import Host
 from rpc.ports import (
     ConsensusStatus,
+    Explanation,
     MempoolStatus,
+    NodeBusy,
     PeerStatus,
     SyncStatus,
     Tip,
@@ -209,6 +212,29 @@ class RunningNode:
         if table is None or self._store.get(scores_key(epoch)) != encode(table.commitment):
             return None
         return table
+
+    def state_items(
+        self, prefix: bytes, after: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """(key, value) of the state keys with a prefix, in order, behind `after`."""
+        return list(itertools.islice(self._store.state_items(prefix, after), limit))
+
+    async def explain(self, subject: bytes, limit: int) -> Explanation | None:
+        """What moves a subject's score."""
+        try:
+            explained = await self._scores.explain(self._store, subject, limit)
+        except ScoreWorkerBusy as error:
+            raise NodeBusy from error
+        if explained.epoch is None:
+            return None
+        return Explanation(explained.epoch, explained.voices)
+
+    async def raters_of(self, subject: bytes, after: bytes, limit: int) -> Sequence[bytes]:
+        """Who has a pair object with the subject as its payee."""
+        try:
+            return await self._scores.raters_of(subject, after, limit)
+        except ScoreWorkerBusy as error:
+            raise NodeBusy from error
 
     def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
         """(epoch, height) of the blocks from `from_height` on that carry scores."""

@@ -17,12 +17,13 @@ import mmap
 import os
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from ledger.reputation.score_tree import InvalidScoreTable, ScoreTable
+from ledger.reputation.score_tree import FLAG_SUSPENDED, InvalidScoreTable, ScoreTable
 from ledger.state import (
     PAIR_PREFIX,
     ScoredEpoch,
@@ -32,7 +33,18 @@ from ledger.state import (
 )
 from ledger.trace import Tracer, no_trace
 from ledger.view import ReadView
-from node.score_worker import Compute, Computed, Feed, frame
+from node.score_worker import (
+    Compute,
+    Computed,
+    Explain,
+    Explained,
+    Feed,
+    Raters,
+    RatersOf,
+    Request,
+    decode_answer,
+    frame,
+)
 from node.trace import ScoresReady, ScoreTableDamaged
 
 # Pairs per frame while the worker is filled at start: about 100 KB, a millisecond of our time.
@@ -51,7 +63,12 @@ TABLES_KEPT = 8
 _Inputs = tuple[int, *tuple[object, ...]]
 """The epoch, and what else is asked."""
 
-_decode_answer = msgspec.msgpack.Decoder(Computed).decode
+# Questions of clients that wait for the worker; past this they are told to come again.
+QUESTIONS_COUNT = 32
+
+
+class ScoreWorkerBusy(Exception):
+    """Too many questions wait for the worker already."""
 
 
 class ScoreWorkerFailed(Exception):
@@ -67,6 +84,7 @@ class ScoreKeeper:
         self._process: asyncio.subprocess.Process | None = None
         self._results: OrderedDict[_Inputs, asyncio.Future[ScoredEpoch]] = OrderedDict()
         self._asked: deque[tuple[int, asyncio.Future[ScoredEpoch], float]] = deque()
+        self._questions: deque[asyncio.Future[Any]] = deque()
         self._tables: OrderedDict[int, ScoreTable] = OrderedDict()
 
     async def start(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
@@ -102,19 +120,25 @@ class ScoreKeeper:
         while True:
             try:
                 size_bytes = int.from_bytes(await stdout.readexactly(4), "big")
-                answer = _decode_answer(await stdout.readexactly(size_bytes))
+                answer = decode_answer(await stdout.readexactly(size_bytes))
             except asyncio.IncompleteReadError as error:
                 code = await self._process.wait()
                 raise ScoreWorkerFailed(f"the score worker ended with code {code}") from error
-            self._tables.pop(answer.epoch, None)
-            epoch, future, asked_s = self._asked.popleft()
-            assert epoch == answer.epoch, "the worker answers in the order of the questions"
-            if not future.done():
-                future.set_result(ScoredEpoch(answer.commitment, answer.seed_qualities))
-            duration_s = asyncio.get_running_loop().time() - asked_s
-            self._trace(
-                ScoresReady(answer.epoch, answer.commitment.count, round(duration_s * 1_000))
-            )
+            if isinstance(answer, Computed):
+                self._on_computed(answer)
+                continue
+            question = self._questions.popleft()
+            if not question.done():
+                question.set_result(answer)
+
+    def _on_computed(self, answer: Computed) -> None:
+        self._tables.pop(answer.epoch, None)
+        epoch, future, asked_s = self._asked.popleft()
+        assert epoch == answer.epoch, "the worker answers in the order of the questions"
+        if not future.done():
+            future.set_result(ScoredEpoch(answer.commitment, answer.seed_qualities))
+        duration_s = asyncio.get_running_loop().time() - asked_s
+        self._trace(ScoresReady(answer.epoch, answer.commitment.count, round(duration_s * 1_000)))
 
     async def close(self) -> None:
         """End the worker by closing its input, and wait for it."""
@@ -134,16 +158,8 @@ class ScoreKeeper:
 
     def request(self, view: ReadView, epoch: int) -> asyncio.Future[ScoredEpoch]:
         """The scores of `epoch` under the seeds and parameters of `view`."""
-        params = read_params(view)
-        request = Compute(
-            epoch,
-            read_seeds(view).addresses,
-            params.reputation_p_min,
-            params.reputation_n0,
-            params.reputation_n_ref,
-            read_epoch_state(view).seed_qualities,
-            str(self._path(epoch)),
-        )
+        qualities = read_epoch_state(view).seed_qualities
+        request = _compute(view, epoch, qualities, str(self._path(epoch)))
         key: _Inputs = (epoch, *msgspec.structs.astuple(request)[1:])
         known = self._results.get(key)
         if known is not None:
@@ -155,6 +171,33 @@ class ScoreKeeper:
         self._asked.append((epoch, future, asyncio.get_running_loop().time()))
         self._write(request)
         return future
+
+    async def explain(self, view: ReadView, address: bytes, limit: int) -> Explained:
+        """Which raters move a score of the last scored epoch, or of a newer one that is computed
+        but does not stand yet. Raises ScoreWorkerBusy.
+        """
+        epoch = read_epoch_state(view).last_scored
+        table = None if epoch < 0 else self.table(epoch)
+        if table is None:
+            return Explained(None, [])
+        of = _compute(view, epoch, _resting(table, read_seeds(view).addresses), "")
+        explained = await self._ask(Explain(of, table.commitment.root, address, limit))
+        assert isinstance(explained, Explained)
+        return explained
+
+    async def raters_of(self, address: bytes, after: bytes, limit: int) -> list[bytes]:
+        """Who rates an address, ascending, behind `after`. Raises ScoreWorkerBusy."""
+        raters = await self._ask(RatersOf(address, after, limit))
+        assert isinstance(raters, Raters)
+        return raters.addresses
+
+    async def _ask(self, question: Explain | RatersOf) -> Explained | Raters:
+        if len(self._questions) >= QUESTIONS_COUNT:
+            raise ScoreWorkerBusy
+        answer: asyncio.Future[Explained | Raters] = asyncio.get_running_loop().create_future()
+        self._questions.append(answer)
+        self._write(question)
+        return await answer
 
     def table(self, epoch: int) -> ScoreTable | None:
         """The score table of an epoch, mapped from its file; None where it is not held.
@@ -189,12 +232,36 @@ class ScoreKeeper:
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch}.scores"
 
-    def _write(self, value: Feed | Compute) -> None:
+    def _write(self, value: Request) -> None:
         assert self._process is not None and self._process.stdin is not None
         transport = self._process.stdin.transport
         if transport.get_write_buffer_size() > FEED_LIMIT_BYTES:
             raise ScoreWorkerFailed("the score worker does not keep up with the chain")
         self._process.stdin.write(frame(value))
+
+
+def _compute(
+    view: ReadView, epoch: int, seed_qualities: tuple[tuple[bytes, int], ...], path: str
+) -> Compute:
+    params = read_params(view)
+    return Compute(
+        epoch,
+        read_seeds(view).addresses,
+        params.reputation_p_min,
+        params.reputation_n0,
+        params.reputation_n_ref,
+        seed_qualities,
+        path,
+    )
+
+
+def _resting(table: ScoreTable, seeds: Sequence[bytes]) -> tuple[tuple[bytes, int], ...]:
+    """Qualities that let the same seeds rest as in the epoch of `table`, which is all they do."""
+    return tuple(
+        (seed, 0)
+        for seed in seeds
+        if (score := table.lookup(seed)) is not None and score.flags & FLAG_SUSPENDED
+    )
 
 
 def _open_table(path: Path, epoch: int) -> ScoreTable:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ledger.reasons import TransactionRefused
+from ledger.reputation.quality import Voice
 from ledger.reputation.score_tree import ScoreTable
 from ledger.state_proof import StateProof
 from ledger.transactions import ChainIdentity
@@ -102,6 +103,21 @@ class MempoolStatus:
     limit_count: int
     limit_bytes: int
     floor_fee: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which raters move a score, largest effect first, in the epoch computed last here.
+
+    That is the last scored one, or a newer one whose scores are about to stand.
+    """
+
+    epoch: int
+    voices: Sequence[Voice]
+
+
+class NodeBusy(Exception):
+    """Too many such questions wait already."""
 
 
 class NodeApi(Protocol):
@@ -200,6 +216,17 @@ class NodeApi(Protocol):
 
     def score_table(self, epoch: int) -> ScoreTable | None:
         """The score table of a closed epoch, None where it is not held."""
+
+    def state_items(
+        self, prefix: bytes, after: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """(key, value) of the state keys with a prefix, in order, behind `after`."""
+
+    async def explain(self, subject: bytes, limit: int) -> Explanation | None:
+        """What moves a subject's score; None where this node cannot say. Raises NodeBusy."""
+
+    async def raters_of(self, subject: bytes, after: bytes, limit: int) -> Sequence[bytes]:
+        """Who has a pair object with the subject as its payee, ascending. Raises NodeBusy."""
 
     def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
         """(epoch, height) of the blocks from `from_height` on that carry scores, ascending."""

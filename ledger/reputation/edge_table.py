@@ -41,6 +41,8 @@ class EdgeTable:
         self._after = (array("i"), array("i"))
         """pos, neg at the end of the epoch of the last touch."""
         self._last: tuple[fast.FastComputation, ReputationParams] | None = None
+        self.computed: score_tree.ScoreCommitment | None = None
+        """What was computed last, which `explain` speaks of."""
 
     def __len__(self) -> int:
         return len(self._raters)
@@ -109,7 +111,22 @@ class EdgeTable:
         result = fast.compute(graph, params)
         self._last = result, params
         blob = fast.encode(result, epoch)
-        return EpochScores(epoch, blob, score_tree.ScoreTable(blob).commitment)
+        self.computed = score_tree.ScoreTable(blob).commitment
+        return EpochScores(epoch, blob, self.computed)
+
+    def is_open(self, epoch: int) -> bool:
+        """Whether the edges at the end of `epoch` can still be derived."""
+        return not np.any(_column(self._epochs) > epoch + 1)
+
+    def raters_of(self, address: bytes, after: bytes, limit: int) -> list[bytes]:
+        """Who has a pair with `address` as its payee, ascending, behind the address `after`."""
+        number = self._numbers.get(address)
+        if number is None:
+            return []
+        addresses = list(self._numbers)
+        rows = np.flatnonzero(_column(self._ratees) == number)
+        raters = {addresses[rater] for rater in np.unique(_column(self._raters)[rows])}
+        return sorted(rater for rater in raters if rater > after)[:limit]
 
     def explain(self, address: bytes, limit: int) -> list[quality.Voice]:
         """The raters that move the score of `address` most, in the epoch computed last.

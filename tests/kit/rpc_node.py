@@ -6,6 +6,7 @@ Blocks are made on demand, certified with the test validators' keys, and written
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -23,12 +24,17 @@ from ledger.genesis_state import genesis_writes
 from ledger.mempool import Mempool
 from ledger.params import MICRO
 from ledger.reasons import TransactionRefused
+from ledger.reputation.edge_table import EdgeTable
+from ledger.reputation.epoch import ReputationParams
 from ledger.reputation.score_tree import Score, ScoreTable, build
 from ledger.state import (
+    PAIR_PREFIX,
     VALIDATORS_KEY,
     ScoredEpoch,
     read_account,
+    read_epoch_state,
     read_params,
+    read_seeds,
     read_validators,
 )
 from ledger.state_proof import StateProof
@@ -42,7 +48,9 @@ from rpc.feed import BlockStands, FeedEvent, Listener, TransactionLeft, Transact
 from rpc.ports import (
     Committed,
     ConsensusStatus,
+    Explanation,
     MempoolStatus,
+    NodeBusy,
     PeerStatus,
     Pending,
     SyncStatus,
@@ -104,6 +112,7 @@ class RpcNode(SmallChain):
         self.waits: list[tuple[set[bytes], asyncio.Future[None]]] = []
         self.on_submit: Callable[[], None] = lambda: None
         self.listeners: list[Listener] = []
+        self.is_busy = False
         people = balances or dict.fromkeys(("alice", "bob", "carol"), 1000 * MICRO)
         super().__init__(balances=people)
 
@@ -347,6 +356,37 @@ class RpcNode(SmallChain):
 
     def score_table(self, epoch: int) -> ScoreTable | None:
         return self.tables.get(epoch)
+
+    def state_items(
+        self, prefix: bytes, after: bytes | None, limit: int
+    ) -> Sequence[tuple[bytes, bytes]]:
+        return list(itertools.islice(self.store.state_items(prefix, after), limit))
+
+    def edge_table(self) -> EdgeTable:
+        """What the score worker of a running node holds."""
+        table = EdgeTable()
+        table.apply(self.store.state_items(PAIR_PREFIX))
+        return table
+
+    async def explain(self, subject: bytes, limit: int) -> Explanation | None:
+        if self.is_busy:
+            raise NodeBusy
+        epoch = read_epoch_state(self.view).last_scored
+        if epoch < 0:
+            return None
+        table = self.edge_table()
+        params = ReputationParams(
+            p_min=self.params.reputation_p_min,
+            n0=self.params.reputation_n0,
+            n_ref=self.params.reputation_n_ref,
+        )
+        table.compute(read_seeds(self.view).addresses, params, epoch, {})
+        return Explanation(epoch, table.explain(subject, limit))
+
+    async def raters_of(self, subject: bytes, after: bytes, limit: int) -> Sequence[bytes]:
+        if self.is_busy:
+            raise NodeBusy
+        return self.edge_table().raters_of(subject, after, limit)
 
     def scored_epochs(self, from_height: int, limit: int) -> Sequence[tuple[int, int]]:
         return [each for each in self.scored if each[1] >= from_height][:limit]

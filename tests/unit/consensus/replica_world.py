@@ -152,6 +152,19 @@ class ScriptedEngine:
         return [(message.author, digest_of(message), message.signature)]
 
 
+class CountingSigner:
+    """Validator OWN's consensus key; `count` signatures so far."""
+
+    def __init__(self) -> None:
+        self.public_key = consensus_key(OWN).public_key
+        self.count = 0
+
+    def sign(self, digest: bytes) -> bytes:
+        """As the key does."""
+        self.count += 1
+        return consensus_key(OWN).sign(digest)
+
+
 class World:
     """Every port of a replica; all of them write into one log, whose order tests look at."""
 
@@ -171,6 +184,7 @@ class World:
         self.set = validators
         self.time_ms = GENESIS_TIME_MS
         self.checks = 0
+        self.signer = CountingSigner()
         self._tip = Tip(0, GENESIS_HASH, GENESIS_TIME_MS, None)
         self.replica = Replica(
             engine=self.engine,
@@ -180,7 +194,7 @@ class World:
             journal=self,
             timers=self,
             clock=self,
-            signer=None if observer else consensus_key(OWN),
+            signer=None if observer else self.signer,
             seed=7,
             verify_signature=SignatureMemory(self._check),
             tracer=self.events.append,

@@ -193,6 +193,7 @@ def test_the_same_vote_again_gets_the_same_signature(world: World) -> None:
     world.replica.on_timer(1)
 
     assert sign(world, vote()) == first
+    assert world.signer.count == 1, "the key itself is not asked twice"
 
 
 def test_a_vote_in_the_journal_is_not_contradicted_after_a_restart() -> None:
@@ -372,6 +373,7 @@ def test_the_memory_of_signatures_is_bounded_and_keeps_no_bad_one() -> None:
 
 def test_a_decided_block_is_applied_once_and_the_engine_told(world: World) -> None:
     (first, of_first), (second, of_second) = chain_of(2)
+    commit(world, second, of_second)
     commit(world, first, of_first)
     commit(world, first, of_first)
     commit(world, second, of_second)

@@ -65,6 +65,19 @@ def test_a_peer_ahead_is_asked_and_its_blocks_are_applied_in_order(world: World)
     assert len(world.logged("request")) == 1, "nothing is left to ask for"
 
 
+def test_a_peer_that_delivers_is_asked_for_more_at_once(world: World) -> None:
+    world.applies_at_once = True
+    world.replica.on_peer_up(node_key(1), 5)
+    chain = chain_of(4)
+    for start in (0, 2):
+        key, request_id, height = requested(world)
+        assert (key, height) == (node_key(1), start + 1)
+        world.replica.on_blocks(key, request_id, certified(chain[start : start + 2]))
+
+    assert world.tip.height == 4
+    assert world.seen(SyncPeerFailed) == []
+
+
 @pytest.mark.parametrize("how", ["message", "engine"])
 def test_other_signs_of_a_higher_chain_lead_to_a_request_too(world: World, how: str) -> None:
     if how == "message":

@@ -64,6 +64,7 @@ from consensus.engine import (
     Wanted,
 )
 from consensus.errors import InvalidMessage
+from consensus.first_vote import FirstVote
 from consensus.journal import DoubleSignGuard, SigningForbidden
 from consensus.ports import Application, Clock, JournalWriter, Signer, Timers, Transport
 from consensus.sync import BlockSync, CertifiedBlock
@@ -163,17 +164,44 @@ class Replica:
         self._applying: tuple[Tip, str, int] | None = None
         self._peers: set[bytes] = set()
         self._waiting = False
+        self._started = False
+        self._first_vote: FirstVote | None = None
         self._validators = application.validators()
 
     # ---- what happens to the node ----------------------------------------------------------------
 
     def start(self, records: tuple[bytes, ...]) -> None:
-        """Begin with the journal's records, oldest first."""
-        for record in records:
+        """Begin with the journal's records, oldest first.
+
+        With an empty journal a validator listens before it votes (consensus.first_vote).
+        """
+        first_vote = FirstVote()
+        own_records = first_vote.restore(records)
+        for record in own_records:
             self._records.append((0, record))
             self._records_bytes += len(record)
             for signed in self.engine.votes_of(record):
                 self._guard.remember(*signed)
+        for node_key in self._peers:
+            first_vote.report(node_key, self._sync.claimed_by(node_key))
+        self._first_vote = first_vote
+        self.status = Status(self._application.tip.height + 1, 0, 0, "listening")
+        self._try_start(own_records)
+
+    def _try_start(self, records: tuple[bytes, ...] = ()) -> None:
+        """Find out when to vote first; start the engine, unless the network may be beginning."""
+        assert self._first_vote is not None
+        own_height = self._application.tip.height
+        own = self._own_place()
+        if own is not None and not self._first_vote.is_settled:
+            node_key = self._validators[own].node_key
+            if self._first_vote.settle(self._validators, node_key, own_height):
+                self._journal.append(0, self._first_vote.record())
+            elif own_height == 0:
+                return
+        if self._started:
+            return
+        self._started = True
         self._feed(
             Start(
                 now_ms=self._clock.now_ms(),
@@ -187,6 +215,10 @@ class Replica:
                 seed=self._seed,
             )
         )
+        for node_key in sorted(self._peers):
+            self._feed_peer_up(node_key)
+        if self._waiting:
+            self._feed(TransactionsWaiting(waiting=True, now_ms=self._clock.now_ms()))
 
     def on_message(self, node_key: bytes, payload: bytes) -> None:
         """A consensus payload from an authenticated peer.
@@ -251,31 +283,34 @@ class Replica:
         self._validators = self._application.validators()
         self._trim_journal()
         self._trace(BlockApplied(tip.height, round_number, tip.block_hash, how))
-        kind = Applied if how == "agreed" else Synced
-        self._feed(
-            kind(
-                tip=tip,
-                validators=self._validators,
-                params=self._application.params(),
-                own_index=self._own_index(),
-                now_ms=self._clock.now_ms(),
+        was_started = self._started
+        self._try_start()
+        if was_started:
+            kind = Applied if how == "agreed" else Synced
+            self._feed(
+                kind(
+                    tip=tip,
+                    validators=self._validators,
+                    params=self._application.params(),
+                    own_index=self._own_index(),
+                    now_ms=self._clock.now_ms(),
+                )
             )
-        )
         self._advance_sync()
 
     def on_transactions_waiting(self, *, waiting: bool) -> None:
         """Whether the mempool holds something for a block."""
         if waiting != self._waiting:
             self._waiting = waiting
-            self._feed(TransactionsWaiting(waiting, self._clock.now_ms()))
+            if self._started:
+                self._feed(TransactionsWaiting(waiting, self._clock.now_ms()))
 
     def on_peer_up(self, node_key: bytes, height: int) -> None:
         """A peer's status was accepted; it says that it has blocks up to `height`."""
         self._peers.add(node_key)
-        self._sync.claim(node_key, height)
-        index = self._peer_index(node_key)
-        if index is not None:
-            self._feed(PeerUp(index, self._clock.now_ms()))
+        if self._started:
+            self._feed_peer_up(node_key)
+        self.on_peer_height(node_key, height)
         self._advance_sync()
 
     def on_peer_down(self, node_key: bytes) -> None:
@@ -283,7 +318,7 @@ class Replica:
         self._peers.discard(node_key)
         self._sync.forget(node_key)
         index = self._peer_index(node_key)
-        if index is not None:
+        if index is not None and self._started:
             self._feed(PeerDown(index, self._clock.now_ms()))
 
     def on_blocks(
@@ -301,6 +336,13 @@ class Replica:
     def on_peer_height(self, node_key: bytes, height: int) -> None:
         """A peer that is up tells how far its chain goes now."""
         self._sync.claim(node_key, height)
+        if self._first_vote is not None and self._peer_index(node_key) is not None:
+            self._first_vote.report(node_key, height)
+            self._try_start()
+
+    def is_silent_at(self, height: int) -> bool:
+        """Whether this node must not vote at `height` yet (consensus.first_vote)."""
+        return self._first_vote is None or not self._first_vote.allows(height)
 
     @property
     def highest_claim(self) -> int:
@@ -320,6 +362,11 @@ class Replica:
         return 0
 
     # ---- the engine ------------------------------------------------------------------------------
+
+    def _feed_peer_up(self, node_key: bytes) -> None:
+        index = self._peer_index(node_key)
+        if index is not None:
+            self._feed(PeerUp(index, self._clock.now_ms()))
 
     def _feed(self, event: Event) -> None:
         self._events.append(event)
@@ -399,7 +446,7 @@ class Replica:
         if effect.to is not None:
             self._transport.send(self._validators[effect.to].node_key, payload, bulk=effect.bulk)
             return
-        own = self._own_index()
+        own = self._own_place()
         for index, validator in enumerate(self._validators.validators):
             if index != own:
                 self._transport.send(validator.node_key, payload, bulk=effect.bulk)
@@ -413,7 +460,8 @@ class Replica:
             # Unverified, and only ever a reason to ask for certified blocks.
             self._sync.claim(node_key, message.height - 1)
             self._advance_sync()
-        self._hand_in(peer, message)
+        if self._started:
+            self._hand_in(peer, message)
 
     def _hand_in(self, peer: int | None, message: Message) -> None:
         """The way of a message (consensus.engine). Raises InvalidMessage and its kin."""
@@ -462,10 +510,17 @@ class Replica:
     def _peer_index(self, node_key: bytes) -> int | None:
         return self._validators.index_of_node_key.get(node_key)
 
-    def _own_index(self) -> int | None:
+    def _own_place(self) -> int | None:
+        """Where this node stands in the present set of validators."""
         if self._signer is None:
             return None
         return self._validators.index_of_consensus_key.get(self._signer.public_key)
+
+    def _own_index(self) -> int | None:
+        """As whom the engine may vote at the next height."""
+        if self.is_silent_at(self._application.tip.height + 1):
+            return None
+        return self._own_place()
 
     # ---- applying blocks -------------------------------------------------------------------------
 

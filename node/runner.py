@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from consensus.driver import LoopTimers, SystemClock, sync_ticks
+from consensus.errors import JournalDamaged
 from consensus.journal import JournalTag
-from consensus.journal_file import JournalFile
+from consensus.journal_file import JournalFile, put_aside
 from consensus.pbft.engine import PbftEngine
 from consensus.replica import Replica, SignatureMemory
 from explorer.page import explorer_routes
@@ -174,7 +175,7 @@ class _Node:
         )
         carrier = NodeNetwork(host, application, group.create_task)
         admission = Admission(application, store, mempool, signatures, carrier, finality, trace)
-        journal = JournalFile(setup.home.data / "journal", JournalTag("pbft", network.genesis_hash))
+        journal = _open_journal(setup)
         closing.push_async_callback(journal.close)
         engine = PbftEngine(trace)
         timers = LoopTimers(lambda timer_id: replica.on_timer(timer_id))
@@ -314,6 +315,18 @@ def _server(setup: _Setup, api: RunningNode, feed: NodeFeed) -> RpcServer[Call]:
         routes=[*events.routes(), *explorer_routes()],
         closing=(events.close,),
     )
+
+
+def _open_journal(setup: _Setup) -> JournalFile:
+    """The journal; a damaged one is put aside, and the validator listens before it votes again."""
+    path = setup.home.data / "journal"
+    tag = JournalTag("pbft", setup.network.genesis_hash)
+    try:
+        return JournalFile(path, tag)
+    except JournalDamaged as error:
+        aside = put_aside(path)
+        setup.telemetry.log.warning("journal damaged", detail=str(error), put_aside=str(aside))
+        return JournalFile(path, tag)
 
 
 def _watch(telemetry: Telemetry, mempool: Mempool) -> None:

@@ -82,6 +82,10 @@ class Adversary:
         """What is answered to a peer that is behind, None for no answer."""
         return blocks
 
+    def claim(self, height: int) -> int:
+        """How high it says its chain is."""
+        return height
+
     def sign(self, message: SignedMessage) -> SignedMessage:
         """The message with the adversary's valid signature."""
         vote = message.vote(self.genesis.chain.chain_id)
@@ -140,6 +144,10 @@ class SyncLiar(Adversary):
                 return [self._invented(first)]
             case _:
                 return blocks
+
+    def claim(self, height: int) -> int:
+        """Often more than there is."""
+        return height + self.random.choice((0, 1, 50, 2**40))
 
     def _invented(self, certified: CertifiedBlock) -> CertifiedBlock:
         """Another block that would be valid, and a certificate that names it."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from consensus.errors import JournalDamaged
 from consensus.journal import FrameChain, JournalTag, encode_journal, scan
 from node.simulation.schedule import MS, Handle, Schedule
 
@@ -48,6 +49,23 @@ class JournalDisk:
             self.durable = bytearray(self._tag.header())
         self._chain = found.chain()
         return found.records
+
+    def peek(self) -> tuple[bytes, ...]:
+        """The records a process would find; none where the file is damaged."""
+        try:
+            return scan(bytes(self.durable), self._tag).records
+        except JournalDamaged:
+            return ()
+
+    def lose(self) -> None:
+        """The file is gone, or put aside."""
+        self.durable = bytearray()
+
+    def damage(self) -> None:
+        """Flip one bit in the middle of what is durable."""
+        if self.durable:
+            place = self._random.randrange(len(self.durable))
+            self.durable[place] ^= 1 << self._random.randrange(8)
 
     def append(self, sequence: int, record: bytes) -> None:
         """Append one record; durable some time later."""

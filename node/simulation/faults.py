@@ -120,6 +120,17 @@ class SlowDisk(Fault, frozen=True):
     for_ms: int
 
 
+class LostDisk(Fault, frozen=True):
+    """`machine` loses power and its journal, and the whole chain too where `is_wiped`.
+
+    Ignored where more validators would have forgotten or lie than the sets tolerate.
+    """
+
+    machine: int
+    is_wiped: bool
+    is_damaged: bool
+
+
 class ClockJump(Fault, frozen=True):
     """The wall clock of `machine` is off by `offset_ms` from now on."""
 
@@ -153,6 +164,7 @@ AnyFault = (
     | BadLinks
     | Replay
     | SlowDisk
+    | LostDisk
     | ClockJump
     | RefusingSigner
     | WrongExecution
@@ -170,6 +182,7 @@ FAULT_KINDS: tuple[str, ...] = (
     "bad_links",
     "replay",
     "slow_disk",
+    "lost_disk",
     "clock",
     "signer",
     "execution",
@@ -241,6 +254,9 @@ def draw_fault(draw: random.Random, kind: str, at_ms: int, machines: int) -> Any
             return SlowDisk(
                 at_ms, draw.randrange(machines), draw.choice((20, 200, 1_500)), _duration_ms(draw)
             )
+        case "lost_disk":
+            wiped, damaged = draw.choice(((False, True), (False, False), (True, False)))
+            return LostDisk(at_ms, draw.randrange(machines), is_wiped=wiped, is_damaged=damaged)
         case "clock":
             return ClockJump(
                 at_ms, draw.randrange(machines), draw.choice((-5_000, -300, -40, 0, 40, 300, 5_000))

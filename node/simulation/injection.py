@@ -12,6 +12,7 @@ from node.simulation.faults import (
     ClockJump,
     Crash,
     IsolatedLeader,
+    LostDisk,
     OneWay,
     Outage,
     Partition,
@@ -24,6 +25,7 @@ from node.simulation.faults import (
 from node.simulation.machine import Machine
 from node.simulation.network import Weather
 from node.simulation.schedule import MS
+from node.simulation.setup import faulty_is_tolerable
 from node.simulation.world import WORLD, World
 
 
@@ -88,6 +90,8 @@ def _strike(world: World, fault: AnyFault, place: int) -> None:  # noqa: C901 - 
                     machine.disk, "slowdown_ms", fault.slowdown_ms if on else 0
                 ),
             )
+        case LostDisk():
+            _lose_disk(world, fault)
         case ClockJump():
             machines[fault.machine].clock_offset_ms = fault.offset_ms
         case RefusingSigner():
@@ -104,6 +108,19 @@ def _strike(world: World, fault: AnyFault, place: int) -> None:  # noqa: C901 - 
                 fault.for_ms,
                 lambda machine, on: setattr(machine, "wrong_execution", on),
             )
+
+
+def _lose_disk(world: World, fault: LostDisk) -> None:
+    machine, setup = world.machines[fault.machine], world.setup
+    faulty = {validator for validator, _ in setup.byzantine} | world.forgetful
+    if not faulty_is_tolerable(setup.powers, faulty | {machine.validator}):
+        return
+    if not machine.honest or any(each.store.tip.height == 0 for each in world.honest):
+        # While somebody is at height 0, a forgotten vote cannot be told from none
+        # (consensus.first_vote).
+        return
+    world.forgetful.add(machine.validator)
+    machine.lose_disk(is_wiped=fault.is_wiped, is_damaged=fault.is_damaged)
 
 
 def _block(world: World, for_ms: int, concerns: Callable[[int, int], bool]) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consensus.engine import Engine, Proposal
+from consensus.errors import JournalDamaged, WrongJournal
+from consensus.first_vote import FirstVote
 from consensus.journal import JournalTag, SigningForbidden
 from consensus.replica import Replica
 from consensus.sync import CertifiedBlock
@@ -103,6 +105,9 @@ class Surroundings(Protocol):
     def peers_of(self, machine: Machine) -> list[Machine]:
         """Every other machine, in order."""
 
+    def claimed_height(self, machine: Machine) -> int:
+        """How high a machine says its chain is."""
+
     def can_talk(self, one: Machine, other: Machine) -> bool:
         """Whether both run and packets pass both ways."""
 
@@ -166,6 +171,24 @@ class Machine:
             self._paused_until_us = 0
         if down_ms is not None and self._restart is None:
             self._restart = self._world.schedule.after(down_ms * MS, self.start)
+
+    def is_silent_at(self, height: int) -> bool:
+        """Whether its validator must not vote at `height` yet (consensus.first_vote)."""
+        if self.process is not None:
+            return self.process.replica.is_silent_at(height)
+        first_vote = FirstVote()
+        first_vote.restore(self.disk.peek())
+        return not first_vote.allows(height)
+
+    def lose_disk(self, *, is_wiped: bool, is_damaged: bool) -> None:
+        """Lose power, and what was on the disk; start again at once."""
+        self.lose_power(1)
+        if is_damaged:
+            self.disk.damage()
+        else:
+            self.disk.lose()
+        if is_wiped:
+            self.store = Store(self._world.genesis)
 
     def stay_down(self) -> None:
         """No restart that is due takes place."""
@@ -280,7 +303,13 @@ class Process:
     def begin(self) -> None:
         """Read the journal and start."""
         disk = self._machine.disk
-        records = disk.open()
+        try:
+            records = disk.open()
+        except (JournalDamaged, WrongJournal) as error:
+            # As node.runner: the file is put aside, and the validator listens before it votes.
+            self._world.note(self._machine.number, "journal put aside", str(error))
+            disk.lose()
+            records = disk.open()
         disk.on_durable = self._fsync_completed
         self.replica.start(records)
         self._look_around()
@@ -419,9 +448,11 @@ class Process:
             reachable = self._world.can_talk(self._machine, peer)
             if reachable and peer.number not in self._visible:
                 self._visible.add(peer.number)
-                self.replica.on_peer_up(peer.node_key, peer.store.tip.height)
+                self.replica.on_peer_up(peer.node_key, self._world.claimed_height(peer))
             elif not reachable and peer.number in self._visible:
                 self._visible.discard(peer.number)
                 self.replica.on_peer_down(peer.node_key)
+            elif reachable:
+                self.replica.on_peer_height(peer.node_key, self._world.claimed_height(peer))
         self.replica.on_sync_tick()
         self.later(self._random.randint(TICK_US // 2, TICK_US), self._look_around)

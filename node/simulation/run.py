@@ -15,6 +15,7 @@ The order of the phases, and that the first bars nothing, is that of TigerBeetle
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 
 import msgspec
 
@@ -38,6 +39,10 @@ INCLUSION_BOUND_MS = 10_000
 # On a network slower than the cap of the time-outs, rounds must first grow past it, which takes the
 # cap's doubling after sixteen of them.
 SLOW_NETWORK_FACTOR = 12
+
+
+class _NothingToDemand(Exception):
+    """More validators lie or must be silent than can be tolerated: nothing is promised."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -77,7 +82,8 @@ def run(setup: Setup, plan: tuple[AnyFault, ...], parts: Parts) -> Outcome:
         world.begin()
         schedule_plan(world, plan)
         world.schedule.run_until(_safety_ms(setup, plan) * MS)
-        healed_in_ms = _liveness_phase(world)
+        with suppress(_NothingToDemand):
+            healed_in_ms = _liveness_phase(world)
         for machine in world.honest:
             world.observer.check_chain(machine)
     except Violation as error:
@@ -111,7 +117,9 @@ def _choose_down(world: World) -> set[int]:
     """Machines that stay off: with the Byzantine ones, less than a third of the power."""
     draw = world.stream("down")
     setup = world.setup
-    faulty = {validator for validator, _ in setup.byzantine}
+    faulty = {validator for validator, _ in setup.byzantine} | _silent(world)
+    if not faulty_is_tolerable(setup.powers, faulty):
+        raise _NothingToDemand
     down: set[int] = set()
     if faulty and draw.random() < 0.5:
         down = {each.number for each in world.machines if not each.honest}
@@ -123,6 +131,15 @@ def _choose_down(world: World) -> set[int]:
                 faulty.add(machine.validator)
                 down.add(machine.number)
     return down
+
+
+def _silent(world: World) -> set[int]:
+    """Validators that must not vote yet, for they have forgotten or never begun to vote.
+
+    They count among the faulty until the others have decided two heights without them.
+    """
+    height = world.observer.height + 1
+    return {each.validator for each in world.honest if each.is_silent_at(height)}
 
 
 def _liveness_phase(world: World) -> int:

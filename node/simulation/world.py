@@ -49,6 +49,8 @@ class World:
             lambda machine, stored: self.clients.acknowledge(machine, stored),
         )
         self.machines: list[Machine] = []
+        self.forgetful: set[int] = set()
+        """Validators that have lost their journal."""
         self._by_key: dict[bytes, list[Machine]] = {}
         self._adversaries: dict[int, Adversary] = {}
         self._add_machines()
@@ -122,6 +124,12 @@ class World:
     def peers_of(self, machine: Machine) -> list[Machine]:
         """Every machine under another identity, in order."""
         return [each for each in self.machines if each.validator != machine.validator]
+
+    def claimed_height(self, machine: Machine) -> int:
+        """How high a machine says its chain is."""
+        adversary = self._adversaries.get(machine.number)
+        height = machine.store.tip.height
+        return height if adversary is None else adversary.claim(height)
 
     def can_talk(self, one: Machine, other: Machine) -> bool:
         """Whether both run and packets pass both ways."""

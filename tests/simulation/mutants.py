@@ -18,6 +18,7 @@ import msgspec
 
 from consensus.engine import Proposal, Send, Tip, Wanted
 from consensus.errors import InvalidMessage
+from consensus.first_vote import FirstVote
 from consensus.journal import DoubleSignGuard
 from consensus.pbft import (
     agreement,
@@ -127,9 +128,20 @@ def takes_an_append_for_an_fsync() -> Any:
 
 @mutant("one-vote", "vote-order", "no-amnesia")
 def forgets_its_votes_in_a_restart() -> Any:
-    """The journal is not read back."""
+    """The journal is not read back, only that there is one."""
     start = Replica.start
-    return patch.object(Replica, "start", lambda self, _: start(self, ()))
+    return patch.object(Replica, "start", lambda self, records: start(self, records[:1]))
+
+
+@mutant("one-vote", "vote-order", "no-amnesia", kinds=("lost_disk", "isolated_leader", "bad_links"))
+def votes_at_once_with_an_empty_journal() -> Any:
+    """A validator that has lost its journal goes on as if it had never voted."""
+
+    def restore(self: FirstVote, records: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        self._from_height = 0
+        return records
+
+    return patch.object(FirstVote, "restore", restore)
 
 
 @mutant("no-amnesia", "one-vote", "vote-order", kinds=("blackout", "signer"))
@@ -146,14 +158,15 @@ def forgets_the_prepared_block_in_a_restart() -> Any:
 
 @mutant("one-vote", "vote-order", "no-amnesia", "no-crash")
 def trims_records_it_still_needs() -> Any:
-    """The journal is emptied whenever all of it is durable, not when its height is applied."""
+    """The journal is cut to its first record whenever all of it is durable."""
     on_durable = Replica.on_durable
 
     def eager(self: Replica, sequence: int) -> None:
         on_durable(self, sequence)
         if self._records and self._records[-1][0] == self._durable:
+            first = self._records[0]
             self._records.clear()
-            self._journal.reset(())
+            self._journal.reset((first[1],))
 
     return patch.object(Replica, "on_durable", eager)
 
@@ -226,7 +239,7 @@ def lets_commit_sign_the_bytes_of_prepare() -> Any:
     return patch.object(Vote, "digest", careless)
 
 
-@mutant("valid-certificate", "progress", "no-crash")
+@mutant("valid-certificate", "nobody-framed", "progress", "no-crash")
 def counts_a_repeated_vote_again() -> Any:
     """Votes are not de-duplicated by validator."""
     add = VoteBook.add

@@ -36,7 +36,7 @@ def test_the_seeds_cover_sizes_weights_changes_and_liars() -> None:
     behaviours = {behaviour for setup in setups for _, behaviour in setup.byzantine}
     assert behaviours == {"twins", "selective", "forger", "sync_liar", "flooder"}
     kinds = {type(fault).__name__ for seed in range(200) for fault in draw_run(seed)[1]}
-    assert len(kinds) == 14
+    assert len(kinds) == 15
 
 
 _PROGRAM = """

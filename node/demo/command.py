@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli.common import JsonOption, group, guarded
-from node.cli.output import CliError, Exit, usage
+from node.cli.output import CliError, Exit, is_terminal, usage
 
 if TYPE_CHECKING:
     from node.demo.dataset import Dataset
@@ -21,6 +21,8 @@ app = group("demo", "Demonstrations on a live network.")
 
 SYBILS_MAX_COUNT = 20_000
 """Each is an account and some ninety transactions."""
+
+_FILE_WIDTH = 120
 
 
 @app.callback()
@@ -167,7 +169,9 @@ def _show(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(outcome.as_object()))
     else:
-        Console().print(outcome.as_text())
+        # Files and pipes get lines that are not cut to eighty characters.
+        console = Console() if is_terminal() else Console(width=_FILE_WIDTH)
+        console.print(outcome.as_text())
     if not outcome.is_sound:
         raise typer.Exit(Exit.FAILED)
 

@@ -114,6 +114,6 @@ def _plain(title: str) -> Table:
     table = Table(
         title=title, title_justify="left", show_header=False, box=None, padding=(0, 2), expand=False
     )
-    table.add_column()
     table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     return table

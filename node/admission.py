@@ -150,12 +150,9 @@ class Admission:
         while True:
             peer, batch = await self._network.next_batch()
 
-            spread = None if self._is_validator(peer) else self._network.spread
+            is_validator = self._application.is_validator(public_key_of(peer))
+            spread = None if is_validator else self._network.spread
             await self._take_all(batch, "peer", spread, peer)
-
-    def _is_validator(self, peer: str) -> bool:
-        validators = self._application.validators()
-        return public_key_of(peer) in validators.index_of_node_key
 
     def standing(self, transaction_id: bytes) -> TransactionState | None:
         """Where a transaction is; None for unknown or dropped ones."""

@@ -204,6 +204,10 @@ class LedgerApplication:
         """The set of height tip + 1."""
         return read_validators(self._store)
 
+    def is_validator(self, node_key: bytes) -> bool:
+        """Whether the key is that of a validator of height tip + 1."""
+        return node_key in self.validators().index_of_node_key
+
     def validators_at(self, height: int) -> ValidatorSet | None:
         """The set that certifies a height near the tip."""
         if height == self._tip.height + 1:

@@ -86,11 +86,14 @@ _request = Codec[_BlocksRequest]("blocks request", _BlocksRequest, 16)
 _response = Codec[list[_CertifiedBlock]]("blocks", list[_CertifiedBlock], BLOCKS_RESPONSE_MAX_BYTES)
 
 
-class BlockSource(Protocol):
-    """Where blocks for other nodes come from: (block bytes, certificate bytes) or None."""
+class Chain(Protocol):
+    """What the network asks of the ledger."""
 
     def certified_block(self, height: int) -> tuple[bytes, bytes] | None:
-        """A stored block."""
+        """A stored block, for other nodes: (block bytes, certificate bytes)."""
+
+    def is_validator(self, node_key: bytes) -> bool:
+        """Whether the key is that of a validator of the next height."""
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -99,9 +102,9 @@ Spawn = Callable[[Coroutine[Any, Any, None]], object]
 class NodeNetwork:
     """Wires a p2p host to replica and admission; is the replica's Transport."""
 
-    def __init__(self, host: Host, blocks: BlockSource, spawn: Spawn) -> None:
+    def __init__(self, host: Host, chain: Chain, spawn: Spawn) -> None:
         self._host = host
-        self._blocks = blocks
+        self._chain = chain
         self._spawn = spawn
         self._replica: Replica | None = None
         self._waiting: Callable[[], Sequence[bytes]] = tuple
@@ -121,6 +124,7 @@ class NodeNetwork:
             self._on_consensus,
             queue_bytes=VOTE_QUEUE_BYTES,
             overflow=Overflow.DROP_OLDEST,
+            hears=self._is_validator,
         )
         host.add_message_protocol(
             PROPOSALS,
@@ -130,6 +134,7 @@ class NodeNetwork:
             queue_count=16,
             queue_bytes=2 * PROPOSAL_MAX_BYTES,
             overflow=Overflow.DROP_OLDEST,
+            hears=self._is_validator,
         )
         host.add_message_protocol(
             TRANSACTIONS,
@@ -231,6 +236,10 @@ class NodeNetwork:
 
     # ---- from the host ---------------------------------------------------------------------------
 
+    def _is_validator(self, peer: str) -> bool:
+        """Nobody else has votes or proposals to send; a proposal may have 70 MB."""
+        return self._chain.is_validator(public_key_of(peer))
+
     def _on_consensus(self, peer: str, payload: bytes) -> None:
         assert self._replica is not None
         self._replica.on_message(public_key_of(peer), payload)
@@ -282,7 +291,7 @@ class NodeNetwork:
         answer: list[_CertifiedBlock] = []
         size_bytes = 0
         while len(answer) < ANSWER_MAX_BLOCKS and size_bytes < ANSWER_MAX_BYTES:
-            certified = self._blocks.certified_block(height)
+            certified = self._chain.certified_block(height)
             if certified is None:
                 break
             answer.append(_CertifiedBlock(*certified))

@@ -49,6 +49,7 @@ from p2p.messages import (
     MessageProtocol,
     OutgoingMessages,
     Overflow,
+    from_everybody,
 )
 from p2p.offenders import Offenders
 from p2p.peers import Peer, PeerInfo
@@ -213,17 +214,26 @@ class Host:
         overflow: Overflow = Overflow.DROP_OLDEST,
         queue_count: int = QUEUE_MAX_COUNT,
         queue_bytes: int | None = None,
+        hears: Callable[[str], bool] = from_everybody,
     ) -> None:
         """Registers a one-way protocol; `handler(peer_id, payload)` is called in order.
 
         At most `queue_count` messages and `queue_bytes` (default: four of the largest, at least
-        1 MiB) wait for one peer; `overflow` says which are dropped.
+        1 MiB) wait for one peer; `overflow` says which are dropped. Peers that `hears` does not
+        want to hear are cut off before anything of theirs is buffered.
         """
         if queue_bytes is None:
             queue_bytes = max(4 * max_size_bytes, QUEUE_MIN_BYTES)
         self._protocols.add_messages(
             MessageProtocol(
-                protocol_id, lane, max_size_bytes, handler, queue_count, queue_bytes, overflow
+                protocol_id,
+                lane,
+                max_size_bytes,
+                handler,
+                queue_count,
+                queue_bytes,
+                overflow,
+                hears,
             )
         )
 

@@ -26,6 +26,10 @@ _JOIN_BYTES = 1024
 QUEUE_MAX_COUNT = 4096
 """Default bound of a queue: one second of small messages at 4,000/s."""
 
+STREAMS_MAX_COUNT = 4
+"""Streams on which one peer may send messages of one protocol. It needs one, and another while its
+queue moves to a new link; each may hold an incomplete message of the largest size."""
+
 L0_MAX_BYTES = 1024 * 1024
 """Largest message of lane L0, before which everything else waits: 80 ms at 100 Mbit/s."""
 
@@ -43,11 +47,17 @@ class Overflow(Enum):
 MessageHandler = Callable[[str, bytes], None]
 
 
+def from_everybody(_peer_id: str) -> bool:
+    """A protocol on which every peer of ours is heard."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class MessageProtocol:
     """A registered one-way protocol. `handler(peer_id, payload)` is called in order, synchronously.
 
-    `queue_bytes` bounds the payload bytes queued for one peer; it holds at least one message.
+    `queue_bytes` bounds the payload bytes queued for one peer; it holds at least one message. Of a
+    peer that `hears` does not want to hear, nothing is buffered: its streams are reset.
     """
 
     protocol_id: str
@@ -57,6 +67,7 @@ class MessageProtocol:
     queue_count: int
     queue_bytes: int
     overflow: Overflow
+    hears: Callable[[str], bool] = from_everybody
 
     def __post_init__(self) -> None:
         assert self.max_size_bytes > 0
@@ -218,6 +229,9 @@ class IncomingMessages(StreamHandler):
 
     def data(self, stream: Stream, data: bytes) -> None:
         """Hands complete messages to the protocol's handler."""
+        if not self._protocol.hears(self._peer_id):
+            stream.reset()
+            return
         handler = self._protocol.handler
         peer_id = self._peer_id
         for payload in self._reader.feed(data):

@@ -11,6 +11,7 @@ from p2p.lanes import Lane
 from p2p.messages import OutgoingMessages
 from p2p.requests import RequestWindow
 from p2p.status import ConnectionClass
+from p2p.stream import Stream
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ class Peer:
     connections: dict[ConnectionClass, Connection] = field(default_factory=dict)
     queues: dict[str, OutgoingMessages] = field(default_factory=dict)
     windows: dict[str, RequestWindow] = field(default_factory=dict)
+    # Streams on which it sends messages, by protocol.
+    incoming: dict[str, list[Stream]] = field(default_factory=dict)
     dropped_count: int = 0
 
     def route(self, lane: Lane) -> Connection | None:

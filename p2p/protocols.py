@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from p2p.identify import IDENTIFY_PROTOCOL, PING_PROTOCOL
-from p2p.messages import IncomingMessages, MessageOwner, MessageProtocol
+from p2p.messages import STREAMS_MAX_COUNT, IncomingMessages, MessageOwner, MessageProtocol
 from p2p.peers import Peer
 from p2p.requests import RequestProtocol, RequestServer, Serving, ServingOwner
 from p2p.services import IdentifyServer, PingServer
@@ -64,6 +64,12 @@ class ProtocolTable:
         if messages is not None:
             stream.lane = messages.lane
             stream.handler = IncomingMessages(owner, peer.peer_id, messages)
+            known = peer.incoming.get(messages.protocol_id, [])
+            open_ = [each for each in known if each.open]
+            if len(open_) >= STREAMS_MAX_COUNT:
+                # The oldest is the least likely to be the one in use.
+                open_.pop(0).reset()
+            peer.incoming[messages.protocol_id] = [*open_, stream]
             return
         requests = self.requests[stream.protocol_id]
         stream.lane = requests.lane

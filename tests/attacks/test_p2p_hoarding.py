@@ -1,4 +1,4 @@
-"""Attacks on memory by a peer that asks for much and takes nothing."""
+"""Attacks on memory by a peer that asks and takes nothing, or begins and never ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from p2p.connection import Connection
 from p2p.errors import RequestRefused
 from p2p.lanes import Lane
+from p2p.messages import STREAMS_MAX_COUNT
 from p2p.requests import RequestCall, RequestProtocol, Serving
+from p2p.stream import StreamHandler
 from p2p.wire import encode_uvarint
 from tests.integration.p2p.harness import Node, quick, until
 
@@ -117,3 +119,61 @@ async def test_an_answer_that_is_not_taken_is_dropped() -> None:
         await until(lambda: hoarder.served.queued_bytes < 1_000, "the answer is dropped")
         assert serving_of(victim).unsent_bytes == 0
         hoarder.leave()
+
+
+LARGE = "/t/large/1"
+LARGE_BYTES = 8 << 20
+
+
+def with_large(node: Node, heard: list[str], hears: bool) -> Node:
+    """The node also takes large messages, from everybody or from nobody."""
+    node.host.add_message_protocol(
+        LARGE,
+        Lane.L1,
+        LARGE_BYTES,
+        lambda peer, _payload: heard.append(peer),
+        hears=lambda _peer: hears,
+    )
+    return node
+
+
+async def begin_messages(victim: Node, attacker: Node, streams: int) -> Connection:
+    """The attacker begins a large message on each of many streams and ends none of them."""
+    await attacker.connect(victim)
+    (link,) = attacker.host._links._records
+    for _ in range(streams):
+        stream = link.open_stream(LARGE, Lane.L4, StreamHandler())
+        stream.write(encode_uvarint(LARGE_BYTES), bytes(LARGE_BYTES // 8))
+    await until(lambda: link.queued_bytes == 0, "all of it has left")
+    (served,) = victim.host._links._records
+    await attacker.host.ping(victim.peer_id, 5.0)
+    return served
+
+
+async def test_of_those_who_have_nothing_to_say_nothing_is_kept() -> None:
+    # Only validators send proposals, which may have 70 MB; anybody may connect.
+    heard: list[str] = []
+    async with (
+        with_large(Node(1), heard, hears=False) as victim,
+        with_large(Node(2), [], hears=True) as stranger,
+    ):
+        served = await begin_messages(victim, stranger, 8)
+        assert served._buffered_bytes == 0
+        stranger.host.send(victim.peer_id, LARGE, b"a whole one")
+        await stranger.host.ping(victim.peer_id, 5.0)
+        assert heard == []
+        assert not served.closed, "it may still ask for blocks and send transactions"
+
+
+async def test_beginnings_of_messages_do_not_pile_up() -> None:
+    # A link may hold open 256 streams, each of which may begin a message of the largest size.
+    heard: list[str] = []
+    async with (
+        with_large(Node(1), heard, hears=True) as victim,
+        with_large(Node(2), [], hears=True) as peer,
+    ):
+        served = await begin_messages(victim, peer, 40)
+        assert 0 < served._buffered_bytes <= STREAMS_MAX_COUNT * LARGE_BYTES
+        assert sum(each.protocol_id == LARGE for each in served._streams.values()) <= 4
+        peer.host.send(victim.peer_id, LARGE, b"a whole one")
+        await until(lambda: heard == [peer.peer_id], "it is heard all the same")

@@ -65,11 +65,7 @@ def batch(*names: str) -> bytes:
     )
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("proof_like",) * 90, ("waits", *("proof_like",) * 89)],
-    ids=["alone", "beside a wait"],
-)
+@pytest.mark.parametrize("first", ["proof_like", "waits"])
 async def test_a_batch_of_dear_calls_leaves_everybody_their_turns(first: str) -> None:
     names = (first, *("proof_like",) * 59)
     turns, answers = await turns_during(batch(*names))

@@ -33,6 +33,7 @@ of s senders O(k log s), and a block touches its senders only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -193,6 +194,11 @@ class Mempool:
     def transactions(self) -> list[SignedTransaction]:
         """All, in order of arrival."""
         return [entry.signed for entry in self._by_id.values()]
+
+    def arrived_after(self, arrival: int, limit: int) -> list[tuple[int, SignedTransaction]]:
+        """(arrival, transaction) behind an arrival, in this order; the first arrival is 0."""
+        later = itertools.dropwhile(lambda entry: entry.arrival <= arrival, self._by_id.values())
+        return [(entry.arrival, entry.signed) for entry in itertools.islice(later, limit)]
 
     # ---- entering --------------------------------------------------------------------------------
 

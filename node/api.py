@@ -16,23 +16,29 @@ from ledger.reputation.score_tree import ScoreTable
 from ledger.state import read_account, scores_key
 from ledger.state_proof import StateProof
 from ledger.store import LevelStore
-from ledger.transactions import ChainIdentity
+from ledger.transactions import ChainIdentity, SignedTransaction
 from ledger.validators import ValidatorSet
 from ledger.view import ReadView
 from node.admission import Admission, Finality
 from node.application import LedgerApplication
 from node.chain_store import CHANGE_FACT, scored_epochs, scored_height, validator_set
+from node.dry_run import dry_run
 from node.scores import ScoreKeeper, ScoreWorkerBusy
 from p2p.host import Host
+from rpc.guard import as_host
 from rpc.ports import (
     ConsensusStatus,
+    DialStatus,
     Explanation,
     MempoolStatus,
+    NetworkStatus,
     NodeBusy,
     PeerStatus,
+    Simulated,
     SyncStatus,
     Tip,
     TransactionState,
+    Waiting,
 )
 
 # A node this far behind what its peers claim is syncing; less is the ordinary race with a block.
@@ -119,6 +125,31 @@ class RunningNode:
     async def submit(self, raws: Sequence[bytes]) -> list[TransactionState | TransactionRefused]:
         """Check and take in wire bytes; one answer for each."""
         return await self._admission.submit(raws)
+
+    def simulate(self, raw: bytes) -> Simulated | TransactionRefused:
+        """What wire bytes would do in a block on the tip."""
+        tip = self._application.tip
+        return dry_run(
+            raw,
+            self._store,
+            self._network.identity,
+            genesis_time_ms=self._network.genesis_time_ms,
+            height=tip.height + 1,
+            time_ms=max(self._clock.now_ms(), tip.time_ms + 1),
+        )
+
+    def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
+        """Waiting transactions in the order of arrival, behind `after`."""
+        arrived = self._mempool.arrived_after(after, limit)
+        return [self._waiting(arrival, signed) for arrival, signed in arrived]
+
+    def waiting_of(self, sender: bytes) -> Sequence[Waiting]:
+        """A sender's waiting transactions by nonce."""
+        return [self._waiting(-1, signed) for signed in self._mempool.of_sender(sender)]
+
+    def _waiting(self, arrival: int, signed: SignedTransaction) -> Waiting:
+        is_ready = self._mempool.status(signed.transaction_id) == "ready"
+        return Waiting(arrival, signed, is_ready)
 
     async def wait_final(self, transaction_ids: Sequence[bytes]) -> None:
         """Until none of these waits in the mempool any more."""
@@ -281,6 +312,28 @@ class RunningNode:
                 )
             )
         return peers
+
+    def network(self) -> NetworkStatus:
+        """This node on the network."""
+        host = self._host
+        dialing = [
+            DialStatus(
+                node_key=public_key_of(state.peer.peer_id),
+                address=f"{as_host(state.peer.host)}:{state.peer.port}",
+                link=state.connection_class.value,
+                failures=state.failures_count,
+                last_failure=state.last_failure,
+            )
+            for state in host.dial_states()
+        ]
+        return NetworkStatus(
+            node_key=public_key_of(host.peer_id),
+            listening=host.listening,
+            agent=host.agent,
+            links=host.link_count,
+            foreign=host.foreign_peers(),
+            dialing=dialing,
+        )
 
     def mempool(self) -> MempoolStatus:
         """The mempool."""

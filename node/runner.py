@@ -13,6 +13,7 @@ import asyncio
 import gc
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +33,14 @@ from ledger.mempool import Mempool, MempoolLimits
 from ledger.state import PAIR_PREFIX
 from ledger.store import LevelStore
 from ledger.verification import SignatureCache
+from node.admin import NodeAdmin
 from node.admission import Admission, Finality, dropping_tracer
 from node.api import RunningNode
 from node.application import LedgerApplication
 from node.chain_store import begin_chain
 from node.config import Config, parse_peer_address
 from node.feed import NodeFeed
-from node.home import Home
+from node.home import Home, write_secret
 from node.keys import NodeKeys, load_node_keys
 from node.keystore import terminal_prompt
 from node.network import NodeNetwork
@@ -211,7 +213,8 @@ class _Node:
         application.attach(replica)
         application.on_block(feed.on_block)
         admission.on_admitted(feed.on_admitted)
-        server = _server(setup, api, feed)
+        server = _server(setup, api, feed, NodeAdmin(host, setup.telemetry, _terminate))
+        closing.callback(setup.home.admin_token_file.unlink, missing_ok=True)
         _watch(setup.telemetry, mempool)
         background = [
             scores.run,
@@ -287,13 +290,18 @@ def _host_config(config: Config, version: str) -> HostConfig:
     )
 
 
-def _server(setup: _Setup, api: RunningNode, feed: NodeFeed) -> RpcServer[Call]:
+def _server(setup: _Setup, api: RunningNode, feed: NodeFeed, admin: NodeAdmin) -> RpcServer[Call]:
     log = setup.telemetry.log
 
     def failed(method: str, error: Exception) -> None:
         log.error("an RPC method failed", method=method, exc_info=error)
 
-    desk = Desk(api, limiter=RateLimiter(), monotonic_ms=lambda: time.monotonic_ns() // 1_000_000)
+    desk = Desk(
+        api,
+        limiter=RateLimiter(),
+        monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
+        admin=admin,
+    )
     dispatcher = Dispatcher(all_methods(), on_failure=failed)
     events = EventRoutes(Hub(api, feed), dispatcher, desk.context, on_failure=failed)
     section = setup.config.rpc
@@ -304,6 +312,7 @@ def _server(setup: _Setup, api: RunningNode, feed: NodeFeed) -> RpcServer[Call]:
             unix_path=setup.home.admin_socket,
             allowed_hosts=frozenset(section.allowed_hosts),
             allowed_origins=frozenset(section.allowed_origins),
+            admin_token=_new_token(setup.home),
         ),
         dispatcher,
         desk.context,
@@ -327,6 +336,18 @@ def _open_journal(setup: _Setup) -> JournalFile:
         aside = put_aside(path)
         setup.telemetry.log.warning("journal damaged", detail=str(error), put_aside=str(aside))
         return JournalFile(path, tag)
+
+
+def _new_token(home: Home) -> str:
+    """The operator's token of this start, where the operator can read it."""
+    token = secrets.token_hex(32)
+    write_secret(home.admin_token_file, token.encode(), replace=True)
+    return token
+
+
+def _terminate() -> None:
+    """The stop that SIGTERM asks for, so that there is one way to stop."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _watch(telemetry: Telemetry, mempool: Mempool) -> None:

@@ -382,6 +382,13 @@ class Telemetry:
             level = reaction.level if isinstance(reaction.level, str) else reaction.level(event)
             getattr(self.log, level)(reaction.message, **_fields(event))
 
+    def set_level(self, level: Level) -> None:
+        """Log from this level on."""
+        logger = self.log.bind()
+        # The level is a structlog logger's class, so this is another logger on the same parts.
+        made: Any = structlog.make_filtering_bound_logger(_LEVELS[level])
+        self.log = made(logger._logger, logger._processors, logger._context)
+
     def watch(self, name: str, help_: str, read: Callable[[], float]) -> None:
         """Serve a figure that is read when somebody asks, for example the mempool's fill."""
         assert name.startswith("tally_")

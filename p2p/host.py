@@ -316,6 +316,16 @@ class Host:
         return infos
 
     @property
+    def listening(self) -> str:
+        """Where links are accepted, "host:port"."""
+        return f"{self._config.listen_host}:{self.listen_port}"
+
+    @property
+    def agent(self) -> str:
+        """What this program calls itself."""
+        return self._config.agent
+
+    @property
     def link_count(self) -> int:
         """Links of any kind and state, also those still closing."""
         return self._links.count

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rpc.errors import LimitExceeded
 from rpc.forms import BlockCache
 from rpc.limits import RateLimiter, network_of
-from rpc.ports import NodeApi
+from rpc.ports import AdminApi, NodeApi
 from rpc.subscriptions.session import Session
 
 # Calls that wait for a commit, over all clients. Half of what the server holds in flight, so that
@@ -22,7 +22,7 @@ UNMETERED_NETWORKS = frozenset({"127.0.0.0/24", "::/48", ""})
 class Desk:
     """What all calls of one server share. Made once, by node/."""
 
-    __slots__ = ("blocks", "limiter", "monotonic_ms", "node", "unmetered", "waiting")
+    __slots__ = ("admin", "blocks", "limiter", "monotonic_ms", "node", "unmetered", "waiting")
 
     def __init__(
         self,
@@ -31,8 +31,10 @@ class Desk:
         limiter: RateLimiter,
         monotonic_ms: Callable[[], int],
         unmetered: frozenset[str] = UNMETERED_NETWORKS,
+        admin: AdminApi | None = None,
     ) -> None:
         self.node = node
+        self.admin = admin
         self.limiter = limiter
         self.monotonic_ms = monotonic_ms
         self.unmetered = unmetered

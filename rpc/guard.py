@@ -12,6 +12,7 @@ Sources: OWASP "DNS rebinding" and "CSRF" cheat sheets; the Fetch standard on CO
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from urllib.parse import urlsplit
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -63,11 +64,24 @@ class Guard:
         """The origin to name in CORS headers, or None. Off unless origins are configured."""
         return origin if origin in self._origins else None
 
-    def is_operator(self, authorization: str | None) -> bool:
-        """Whether the Authorization header carries the operator's token."""
+    def is_operator(self, authorization: str | None, client: str | None) -> bool:
+        """Whether the Authorization header carries the operator's token, from this machine.
+
+        From elsewhere it would have crossed a network in clear text.
+        """
+        if client is None or not is_loopback(client):
+            return False
         if self._token is None or authorization is None or not authorization.startswith(_BEARER):
             return False
         return hmac.compare_digest(authorization[len(_BEARER) :].encode(), self._token)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is this machine's own."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def is_json(content_type: str | None) -> bool:

@@ -6,21 +6,23 @@ below `earliest_height` and unknown hashes are None, never exceptions. Exception
 node's failures (StorageError).
 
 Left out on purpose: JSON, names of parameters, cursors and limits (this room's business);
-signature checks, mempool rules and slicing of work (the node's); operator's commands (admin_* gets
-a port of its own); historical state (only the tip's state can be read and proved).
+signature checks, mempool rules and slicing of work (the node's); the operator's commands (AdminApi
+below); historical state (only the tip's state can be read and proved).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ledger.reasons import TransactionRefused
+from ledger.receipt import Receipt
 from ledger.reputation.quality import Voice
 from ledger.reputation.score_tree import ScoreTable
+from ledger.state import Account
 from ledger.state_proof import StateProof
-from ledger.transactions import ChainIdentity
+from ledger.transactions import ChainIdentity, SignedTransaction
 from ledger.validators import ValidatorSet
 from ledger.view import ReadView
 
@@ -52,6 +54,8 @@ class Committed:
 
 
 TransactionState = Pending | Committed
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,50 @@ class Explanation:
     voices: Sequence[Voice]
 
 
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What a transaction would do at the tip: its receipt, and the accounts it changes.
+
+    `height` is that of the block it would stand in. The proposer's income is left out.
+    """
+
+    height: int
+    receipt: Receipt
+    accounts: Sequence[tuple[bytes, Account]]
+
+
+@dataclass(frozen=True, slots=True)
+class DialStatus:
+    """One link that the node keeps up by itself. `failures` counts since it last stood."""
+
+    node_key: bytes
+    address: str
+    link: str
+    failures: int
+    last_failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatus:
+    """This node on the network. `listening` is "host:port"; `foreign` are other libp2p programs."""
+
+    node_key: bytes
+    listening: str
+    agent: str
+    links: int
+    foreign: Sequence[tuple[str, str, str]]
+    dialing: Sequence[DialStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A transaction in the mempool. `arrival` counts entries; `is_ready`: no nonce is missing."""
+
+    arrival: int
+    signed: SignedTransaction
+    is_ready: bool
+
+
 class NodeBusy(Exception):
     """Too many such questions wait already."""
 
@@ -153,6 +201,15 @@ class NodeApi(Protocol):
 
         Cancelled by the caller at its deadline; the node then forgets the wait.
         """
+
+    def simulate(self, raw: bytes) -> Simulated | TransactionRefused:
+        """What wire bytes would do in a block on the tip. Nothing is kept, nothing is spread."""
+
+    def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
+        """Waiting transactions in the order of arrival, behind `after`; the first is 0."""
+
+    def waiting_of(self, sender: bytes) -> Sequence[Waiting]:
+        """A sender's waiting transactions by nonce; the mempool bounds their number."""
 
     def transaction_state(self, transaction_id: bytes) -> TransactionState | None:
         """Where a transaction is; None for one that is unknown, dropped or pruned."""
@@ -244,3 +301,22 @@ class NodeApi(Protocol):
 
     def mempool(self) -> MempoolStatus:
         """The mempool."""
+
+    def network(self) -> NetworkStatus:
+        """This node on the network; the settings bound what it dials."""
+
+
+class AdminApi(Protocol):
+    """What the operator can make a running node do. Nothing of it outlives the process."""
+
+    def add_peer(self, address: str) -> str:
+        """Keep links to "PeerID@host:port"; the PeerID. Raises ValueError with what is wrong."""
+
+    def remove_peer(self, peer_id: str) -> bool:
+        """Stop dialling a peer and close its links; whether there was anything to stop or close."""
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Log from this level on."""
+
+    def stop(self) -> None:
+        """Stop in order, after the answer."""

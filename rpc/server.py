@@ -8,8 +8,8 @@
 
 Refusals of HTTP itself (403, 408, 413, 415, 503) carry a JSON-RPC error with id null, so that a
 client has one way of reading answers. Authority over admin_* is a connection through the operator's
-unix socket (mode 0600) or a bearer token. Who may ask is rpc.guard's matter, how many connections
-may be open rpc.connections'.
+unix socket (mode 0600) or a bearer token from this machine. Who may ask is rpc.guard's matter, how
+many connections may be open rpc.connections', and events are those of rpc.subscriptions.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class RpcServer(Generic[C]):
                 except _Refused as refused:
                     return refused.response
             request[OPERATOR] = operator or self._guard.is_operator(
-                request.headers.get("Authorization")
+                request.headers.get("Authorization"), request.remote
             )
             request[CORS] = self._cors_headers(request)
             return await handler(request)

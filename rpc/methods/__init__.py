@@ -5,6 +5,7 @@ from __future__ import annotations
 from rpc.context import Call
 from rpc.methods import (
     account,
+    admin,
     chain,
     consensus,
     mempool,
@@ -21,6 +22,7 @@ from rpc.registry import Method, Registry
 
 NAMESPACES = (
     account,
+    admin,
     chain,
     consensus,
     mempool,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from ledger.state import account_key, decode_account
+from ledger.state import ACCOUNT_PREFIX, account_key, decode_account
 from rpc.context import Call
 from rpc.errors import Unavailable
 from rpc.forms import account_form
 from rpc.proofs import anchored_tip, object_forms
 from rpc.registry import method
-from rpc.values import AddressText, address_of
+from rpc.values import (
+    PAGE_DEFAULT_COUNT,
+    AddressText,
+    Cursor,
+    Limit,
+    Page,
+    address_of,
+    cursor_of,
+    position_of,
+)
 
 # What a proof costs beyond the read: a bucket, sixteen siblings, a header and a certificate.
 PROOF_COST = 5
@@ -43,4 +52,23 @@ def account_get(
     return answer
 
 
-METHODS = (account_get,)
+@method("account_list", cost=10)
+def account_list(
+    call: Call, limit: Limit = PAGE_DEFAULT_COUNT, cursor: Cursor | None = None
+) -> object:
+    """Every account that stands in the state, in the order of addresses' bytes.
+
+    {height, items, nextCursor}. Pages read the tip of their own moment: an account that stays is
+    neither skipped nor repeated.
+    """
+    node = call.node
+    after = None
+    if cursor is not None:
+        after = account_key(address_of(position_of("accounts", cursor, 1)[0], "cursor"))
+    found = node.state_items(ACCOUNT_PREFIX, after, limit + 1)
+    items = [account_form(key[1:], decode_account(raw)) for key, raw in found[:limit]]
+    following = cursor_of("accounts", items[-1]["address"]) if len(found) > limit else None
+    return {"height": node.tip().height, **Page(items, following).as_object()}
+
+
+METHODS = (account_get, account_list)

@@ -28,4 +28,38 @@ def net_peers(
     ).as_object()
 
 
-METHODS = (net_peers,)
+@method("net_info", cost=2)
+def net_info(call: Call) -> object:
+    """This node on the network: {peerId, listening, agent, links, inbound, outbound, …}.
+
+    `dialing` are the links it keeps up by itself, with `failures` since each last stood; `foreign`
+    are connected libp2p programs of another kind.
+    """
+    network, peers = call.node.network(), call.node.peers()
+    outbound = sum(peer.outbound for peer in peers)
+    return {
+        "peerId": peer_id(network.node_key),
+        "listening": network.listening,
+        "agent": network.agent,
+        "links": network.links,
+        "inbound": len(peers) - outbound,
+        "outbound": outbound,
+        "validators": sum(peer.validator is not None for peer in peers),
+        "dialing": [
+            {
+                "peerId": peer_id(each.node_key),
+                "address": each.address,
+                "link": each.link,
+                "failures": each.failures,
+                "lastFailure": each.last_failure or None,
+            }
+            for each in network.dialing
+        ],
+        "foreign": [
+            {"peerId": name, "address": address, "agent": agent}
+            for name, address, agent in network.foreign
+        ],
+    }
+
+
+METHODS = (net_info, net_peers)

@@ -21,7 +21,7 @@ from ledger.transactions import decode_transaction
 from rpc.context import Call
 from rpc.dispatcher import Raw
 from rpc.errors import InvalidParams, LimitExceeded, NotFound, TransactionRejected, Unavailable
-from rpc.forms import receipt_form, transaction_form
+from rpc.forms import account_form, receipt_form, transaction_form
 from rpc.ports import Committed, NodeApi, Pending, TransactionState
 from rpc.proofs import anchor_form, leaf_form
 from rpc.registry import method
@@ -50,6 +50,9 @@ SUBMIT_COUNT = 100
 
 # In tokens, for each transaction: a signature check, a place in the mempool, gossip.
 SUBMIT_COST = 5
+
+# A signature check or two and an execution, at once: some 200 µs.
+SIMULATE_COST = 10
 
 # A call waits no longer than this for a commit; whoever wants to know later asks again.
 WAIT_MAX_MS = 60_000
@@ -310,4 +313,22 @@ def _item_form(node: NodeApi, height: int, index: int) -> dict[str, Any] | None:
     return {**transaction_form(signed), **state_form(node, state)}
 
 
-METHODS = (tx_submit, tx_get, tx_get_receipt, tx_get_proof, tx_list)
+@method("tx_simulate", errors=(TransactionRejected,), cost=SIMULATE_COST)
+def tx_simulate(call: Call, tx: Hex) -> object:
+    """What a signed transaction would do in the next block, without handing it in.
+
+    {height, receipt, accounts}: the receipt as it would stand, and the accounts as they would be.
+    It is executed on the state of the latest block; what waits in the mempool is not. An error with
+    the ledger's reason where it could not stand in a block at all.
+    """
+    found = call.node.simulate(_raw_of(tx, 0))
+    if isinstance(found, TransactionRefused):
+        raise rejected(found)
+    return {
+        "height": found.height,
+        "receipt": receipt_form(found.receipt),
+        "accounts": [account_form(address, account) for address, account in found.accounts],
+    }
+
+
+METHODS = (tx_submit, tx_simulate, tx_get, tx_get_receipt, tx_get_proof, tx_list)

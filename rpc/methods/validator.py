@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import Field
+
 from ledger.block import decode_header
+from ledger.certificate import decode_certificate
 from ledger.state import read_validators
 from rpc.context import Call
+from rpc.errors import NotFound
 from rpc.forms import validator_form
+from rpc.ports import NodeApi
 from rpc.proofs import anchor_form
 from rpc.registry import method
 from rpc.values import (
     PAGE_COUNT,
     PAGE_DEFAULT_COUNT,
+    AddressText,
     Cursor,
     Height,
     Limit,
     Page,
+    address_of,
     cursor_of,
     hexed,
     number_in_cursor,
@@ -23,6 +32,11 @@ from rpc.values import (
 
 # Changes in one answer. Each carries a header, a certificate and a set: up to 16 KiB at n = 100.
 CHANGES_COUNT = 50
+
+
+# Blocks of one answer; each is a header and a certificate, some 50 µs with 100 validators.
+PARTICIPATION_BLOCKS = 100
+PARTICIPATION_COST = 20
 
 
 @method("validator_list", cost=2)
@@ -74,4 +88,60 @@ def validator_list_changes(
     return {"items": items, "nextAfterHeight": heights[count - 1] if more else None}
 
 
-METHODS = (validator_list, validator_list_changes)
+@method("validator_get", errors=(NotFound,), cost=PARTICIPATION_COST)
+def validator_get(
+    call: Call,
+    operator: AddressText,
+    blocks: Annotated[int, Field(ge=0, le=PARTICIPATION_BLOCKS)] = PARTICIPATION_BLOCKS,
+) -> object:
+    """A validator of the next height, and its part in the last `blocks` blocks.
+
+    {height, index, …, totalPower, participation: {fromHeight, toHeight, proposed, absent}}: the
+    heights it proposed, and those whose certificate goes without it. A certificate holds a quorum
+    and often no more, so an absence now and then says nothing; absence all the time does.
+    """
+    node = call.node
+    address = address_of(operator, "operator")
+    validators = read_validators(node.state())
+    index = next(
+        (place for place, each in enumerate(validators.validators) if each.operator == address),
+        None,
+    )
+    if index is None:
+        raise NotFound("no validator has this operator", reason="VALIDATOR_NOT_FOUND")
+    tip = node.tip().height
+    first = max(node.earliest_height(), tip - blocks + 1)
+    return {
+        "height": tip,
+        **validator_form(index, validators[index]),
+        "totalPower": validators.total_power,
+        "participation": _participation(node, address, first),
+    }
+
+
+def _participation(node: NodeApi, operator: bytes, first: int) -> dict[str, Any]:
+    tip = node.tip().height
+    proposed, absent = [], []
+    sets: dict[bytes, int | None] = {}
+    for height in range(first, tip + 1):
+        raw, certificate = node.header(height), node.certificate(height)
+        assert raw is not None and certificate is not None, "kept from the earliest height on"
+        header = decode_header(raw)
+        if header.validators_hash not in sets:
+            sets[header.validators_hash] = _index_in(node, header.validators_hash, operator)
+        index = sets[header.validators_hash]
+        if header.proposer == operator:
+            proposed.append(height)
+        if index is not None and index not in decode_certificate(certificate).signers():
+            absent.append(height)
+    return {"fromHeight": first, "toHeight": tip, "proposed": proposed, "absent": absent}
+
+
+def _index_in(node: NodeApi, validators_hash: bytes, operator: bytes) -> int | None:
+    validators = node.validator_set(validators_hash)
+    assert validators is not None, "sets are kept for ever"
+    places = enumerate(validators.validators)
+    return next((index for index, each in places if each.operator == operator), None)
+
+
+METHODS = (validator_get, validator_list, validator_list_changes)

@@ -44,18 +44,22 @@ from ledger.transactions import ChainIdentity, SignedTransaction, decode_transac
 from ledger.validators import ValidatorSet
 from ledger.verification import SignatureCache, check_stateless
 from ledger.view import ReadView
+from node.dry_run import dry_run
 from rpc.feed import BlockStands, FeedEvent, Listener, TransactionLeft, TransactionsWait
 from rpc.ports import (
     Committed,
     ConsensusStatus,
     Explanation,
     MempoolStatus,
+    NetworkStatus,
     NodeBusy,
     PeerStatus,
     Pending,
+    Simulated,
     SyncStatus,
     Tip,
     TransactionState,
+    Waiting,
 )
 from tests.kit.chain import CHAIN, GENESIS_HASH, GENESIS_TIME_MS, SmallChain, address_of, key_of
 
@@ -113,6 +117,9 @@ class RpcNode(SmallChain):
         self.on_submit: Callable[[], None] = lambda: None
         self.listeners: list[Listener] = []
         self.is_busy = False
+        self.network_status = NetworkStatus(
+            address_of("val-0 node"), "127.0.0.1:26656", "tally/0.0-test", 0, (), ()
+        )
         people = balances or dict.fromkeys(("alice", "bob", "carol"), 1000 * MICRO)
         super().__init__(balances=people)
 
@@ -284,6 +291,29 @@ class RpcNode(SmallChain):
             return refused
         self.tell(TransactionsWait([raw]))
         return Pending(signed.transaction_id, signed.raw)
+
+    def simulate(self, raw: bytes) -> Simulated | TransactionRefused:
+        return dry_run(
+            raw,
+            self.view,
+            CHAIN,
+            genesis_time_ms=GENESIS_TIME_MS,
+            height=self.height + 1,
+            time_ms=self.time_ms + 1,
+        )
+
+    def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
+        arrived = self.mempool_.arrived_after(after, limit)
+        return [self._waiting(arrival, signed) for arrival, signed in arrived]
+
+    def waiting_of(self, sender: bytes) -> Sequence[Waiting]:
+        return [self._waiting(-1, signed) for signed in self.mempool_.of_sender(sender)]
+
+    def _waiting(self, arrival: int, signed: SignedTransaction) -> Waiting:
+        return Waiting(arrival, signed, self.mempool_.status(signed.transaction_id) == "ready")
+
+    def network(self) -> NetworkStatus:
+        return self.network_status
 
     async def wait_final(self, transaction_ids: Sequence[bytes]) -> None:
         entry = (set(transaction_ids), asyncio.get_running_loop().create_future())

@@ -75,12 +75,20 @@ def test_cors_only_by_name() -> None:
     ],
 )
 def test_operator(header: str | None, operator: bool) -> None:
-    assert GUARD.is_operator(header) is operator
+    assert GUARD.is_operator(header, "127.0.0.1") is operator
+
+
+@pytest.mark.parametrize(
+    ("client", "operator"),
+    [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("", False), (None, False)],
+)
+def test_the_token_is_good_from_this_machine_only(client: str | None, operator: bool) -> None:
+    assert GUARD.is_operator("Bearer s3cret", client) is operator
 
 
 def test_without_a_token_nobody_is_operator() -> None:
     guard = Guard(hosts=frozenset(), origins=frozenset(), admin_token=None)
-    assert not guard.is_operator("Bearer ")
+    assert not guard.is_operator("Bearer ", "127.0.0.1")
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,8 @@ async def test_ratings_of_a_subject_and_by_a_rater(node: RpcNode, ask: Asking) -
     assert sorted(listed) == sorted([(SEED, 1, 10), (SEED, 3, 0), (CAROL, 1, -10)])
     assert all(each["subject"] == ALICE and each["edge"] is None for each in of_alice["items"])
     by_seed = await ask("reputation_ratings", rater=SEED)
-    listed = [(each["subject"], each["service"]) for each in by_seed["items"]]
-    assert sorted(listed) == sorted([(ALICE, 1), (ALICE, 3), (CAROL, 1)])
+    rated = [(each["subject"], each["service"]) for each in by_seed["items"]]
+    assert sorted(rated) == sorted([(ALICE, 1), (ALICE, 3), (CAROL, 1)])
     both = await ask("reputation_ratings", rater=SEED, subject=ALICE)
     assert [each["service"] for each in both["items"]] == [1, 3]
     assert (await ask("reputation_ratings", subject=NOBODY))["items"] == []
@@ -118,14 +118,11 @@ async def test_ratings_show_the_edge_that_scores_were_made_of(node: RpcNode, ask
 async def test_ratings_page_without_gaps(node: RpcNode, ask: Asking) -> None:
     for facts in ({"subject": ALICE}, {"rater": SEED}, {"rater": SEED, "subject": ALICE}):
         whole = (await ask("reputation_ratings", **facts))["items"]
-        paged, cursor = [], None
-        while True:
-            more = {} if cursor is None else {"cursor": cursor}
-            page = await ask("reputation_ratings", limit=1, **facts, **more)
+        page = await ask("reputation_ratings", limit=1, **facts)
+        paged = page["items"]
+        while page["nextCursor"] is not None:
+            page = await ask("reputation_ratings", limit=1, cursor=page["nextCursor"], **facts)
             paged += page["items"]
-            cursor = page["nextCursor"]
-            if cursor is None:
-                break
         assert paged == whole
 
 

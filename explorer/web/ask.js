@@ -6,15 +6,17 @@ import { tipHeight } from "./chain.js";
 import { call } from "./rpc.js";
 
 /**
- * {value, error} of what `ask` promises. Asked again when `key` changes, and with `live` at every
- * new block. Both are absent while the first answer for this key is on its way.
+ * {value, error} of what `ask` promises. Asked again when `key` or `version` changes, and with `live`
+ * at every new block; the former starts anew, the others keep showing the last answer meanwhile. Both
+ * are absent while the first answer for this key is on its way. Nothing is asked before `ready`.
  */
-export function usePromise(key, ask, { live = false } = {}) {
+export function usePromise(key, ask, { live = false, version = 0, ready = true } = {}) {
   const [state, setState] = useState({ key: null });
   const order = useRef({ key, asked: 0, shown: 0, dead: false });
   const height = live ? tipHeight.value : 0;
   if (order.current.key !== key) order.current = { key, asked: 0, shown: 0, dead: false };
   useEffect(() => {
+    if (!ready) return;
     const mine = order.current;
     mine.asked += 1;
     const turn = mine.asked;
@@ -24,7 +26,7 @@ export function usePromise(key, ask, { live = false } = {}) {
       setState((before) => ({ key, value: before.key === key ? before.value : undefined, ...found }));
     };
     ask().then((value) => show({ value, error: undefined }), (error) => show({ error }));
-  }, [key, height]);
+  }, [key, height, version, ready]);
   useEffect(() => () => { order.current.dead = true; }, []);
   return state.key === key ? state : {};
 }

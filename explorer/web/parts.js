@@ -40,12 +40,12 @@ export const Id = ({ text, to, full = false }) => html`
     : html`<span title=${text}>${full ? text : short(text)}</span>`}<${Copy} text=${text} /></span>`;
 
 /** An account by its PeerID, with the name of its validator where it has one. */
-export function Peer({ id, full = false, brief = false }) {
+export function Peer({ id, full = false, brief = false, view = "account", children }) {
   if (!id) return html`<span class="dim">none</span>`;
   const name = names.value.get(id);
-  if (brief && name) return html`<a class="name" href=${link("account", id)} title=${id}>${name}</a>`;
-  return html`<span class="peer">${name && html`<a class="name" href=${link("account", id)}>${name}</a>`}
-    <${Id} text=${id} to=${link("account", id)} full=${full} /></span>`;
+  if (brief && name) return html`<a class="name" href=${link(view, id)} title=${id}>${name}</a>`;
+  return html`<span class="peer">${name && html`<a class="name" href=${link(view, id)}>${name}</a>`} ${children}
+    <${Id} text=${id} to=${link(view, id)} full=${full} /></span>`;
 }
 
 export const Block = ({ height }) => html`<a class="figure" href=${link("block", height)}>${height}</a>`;
@@ -75,15 +75,19 @@ export const Card = ({ title, aside, children, flush = false }) => html`
 
 /** Names and values, a row each. `rows`: [name, value]; false rows are left out. */
 export const Facts = ({ rows }) => html`<dl class="facts">${rows.filter(Boolean).map(
-  ([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  ([name, value], i) => html`<div key=${typeof name === "string" ? name : i}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+
+/** Rows for Facts that hold the place of what is being asked for. */
+export const bones = (count) =>
+  Array.from({ length: count }, (_, i) => [html`<span class="bone" key=${i} />`, html`<span class="bone" />`]);
 
 /**
  * A table that keeps its height while it loads. `columns`: [name, class]; the class "wide" is dropped
- * on narrow screens. `rows` are lists of cells, null or undefined while loading, with a `key`.
+ * on narrow screens, where rows with names over PeerIDs are `tall`. `rows` are lists of cells, null or undefined while loading, with a `key`.
  */
-export function Table({ columns, rows, empty = "Nothing here yet.", expect = 5, keyOf = (_, i) => i }) {
+export function Table({ columns, rows, empty = "Nothing here yet.", expect = 5, tall = false, keyOf = (_, i) => i }) {
   const body = rows == null
-    ? Array.from({ length: expect }, (_, i) => html`<tr key=${i} class="loading">${columns.map(
+    ? Array.from({ length: expect }, (_, i) => html`<tr key=${i} class=${tall ? "loading tall" : "loading"}>${columns.map(
         ([, kind]) => html`<td class=${kind}><span class="bone" /></td>`)}</tr>`)
     : rows.map((cells, i) => html`<tr key=${keyOf(cells, i)}>${cells.map(
         (cell, place) => html`<td class=${columns[place][1]}>${cell}</td>`)}</tr>`);

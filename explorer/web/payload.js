@@ -9,8 +9,8 @@ import { link } from "./route.js";
 const ADDRESSES = new Set(["sender", "registrant", "to", "payer", "payee", "subject", "validator", "operator"]);
 const AMOUNTS = new Set(["fee", "amount", "deposit", "cumPaid", "balance"]);
 
-// PeerIDs begin alike: in a sentence their end says more.
-const who = (id) => names.value.get(id) ?? `…${id.slice(-8)}`;
+// PeerIDs begin alike: in a sentence their end says more. U+2060 keeps it on one line.
+const who = (id) => names.value.get(id) ?? `…\u2060${id.slice(-8)}`;
 
 const SENTENCES = {
   Transfer: (p) => `${who(p.sender)} sends ${tokens(p.amount)} to ${who(p.to)}`,

@@ -3,7 +3,7 @@
 import { useAsk, usePages } from "../ask.js";
 import { number } from "../format.js";
 import { TRANSACTION_COLUMNS, transactionRow } from "../payload.js";
-import { Amount, Badge, Block, Card, Copy, Facts, Id, More, Table, Tabs, Title, Trouble, html } from "../parts.js";
+import { Amount, Badge, Block, Card, Copy, Facts, Id, More, Table, Tabs, Title, Trouble, bones, html } from "../parts.js";
 import { names } from "../chain.js";
 import { link } from "../route.js";
 
@@ -30,7 +30,7 @@ export function AccountView({ id }) {
       <div class="tile"><span class="what">Next nonce</span>
         <span class="value">${account ? number(account.nextNonce) : html`<span class="bone" />`}</span></div>
     </div>
-    ${account && html`<${Card} title="Registration"><${Facts} rows=${registration(account)} /><//>`}
+    <${Card} title="Registration"><${Facts} rows=${account ? registration(account) : bones(4)} /><//>
     <${Card} title="Transactions" flush>
       <${Table} columns=${columns} rows=${list.items && list.items.map((item) => [
         html`<${Block} height=${item.height} />`, ...transactionRow(item)])}

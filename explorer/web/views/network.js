@@ -52,10 +52,10 @@ export function Peers() {
     <p class="lead">Connections of the node that you are asking.</p>
     <${Trouble} error=${error} />
     <${Card} flush>
-      <${Table} columns=${[["Peer", ""], ["Validator", ""], ["Address", "wide"], ["Round trip", "right"], ["Connected", "right"]]}
+      <${Table} columns=${[["Peer", ""], ["Validator", ""], ["Address", "wide"], ["Round trip", "right wide"], ["Connected", "right wide"]]}
         rows=${items && items.map((peer) => [
           html`<${Id} text=${peer.peerId} />`,
-          peer.validator ? html`<${Peer} id=${peer.validator} />` : html`<span class="dim">no validator</span>`,
+          peer.validator ? html`<${Peer} id=${peer.validator} brief />` : html`<span class="dim">no validator</span>`,
           html`<span class="figure">${peer.address}</span> <${Badge}>${peer.direction}<//>`,
           html`<span class="figure">${peer.roundTripMs === null ? "–" : `${peer.roundTripMs} ms`}</span>`,
           html`<span class="figure">${duration(nowMs.value - peer.connectedMs)}</span>`,

@@ -5,7 +5,6 @@ import { useAsk, usePages } from "../ask.js";
 import { methods } from "../chain.js";
 import { QUALITY_ONE, TRUST_TOTAL, number, percent, tokens } from "../format.js";
 import { Badge, Block, Card, More, Peer, Table, Tile, Title, TxId, Trouble, html, useDrawing } from "../parts.js";
-import { link } from "../route.js";
 import { PeerHeading } from "./account.js";
 
 const FLAG_WORDS = {
@@ -26,10 +25,10 @@ export function Leaderboard() {
       : `Scores of epoch ${number(value.epoch)}, the last that closed.`}</p>
     <${Trouble} error=${error} />
     <${Card} flush>
-      <${Table} expect=${10} columns=${[["Rank", ""], ["Peer", ""], ["Standing", "right"], ["Trust", "right wide"], ["Quality", "right"], ["Raters", "right wide"]]}
+      <${Table} expect=${5} tall columns=${[["Rank", ""], ["Peer", ""], ["Standing", "right"], ["Trust", "right wide"], ["Quality", "right wide"], ["Raters", "right wide"]]}
         rows=${items && items.map((each) => [
           html`<span class="figure">${number(each.rank)}</span>`,
-          html`<span class="peer"><a href=${link("reputation", each.subject)}><${Named} id=${each.subject} /></a> <${Flags} flags=${each.flags} /></span>`,
+          html`<${Peer} id=${each.subject} view="reputation"><${Flags} flags=${each.flags} /><//>`,
           html`<span class="figure">${percent(each.standing, TRUST_TOTAL)}</span>`,
           html`<span class="figure">${percent(each.trust, TRUST_TOTAL)}</span>`,
           html`<span class="figure">${percent(each.quality, QUALITY_ONE, 1)}</span>`,
@@ -39,11 +38,11 @@ export function Leaderboard() {
     <//>`;
 }
 
-const Named = ({ id }) => html`<${Peer} id=${id} />`;
-
 export function ReputationView({ id }) {
   const { value: score, error } = useAsk("reputation_get", { subject: id }, { live: true });
-  const known = methods.value;
+  // Until the node's methods are known, the place of what they show is kept.
+  const offers = (name) => methods.value?.has(name) ?? true;
+  const epoch = score?.epoch;
   return html`
     <${PeerHeading} id=${id} current="Reputation" text="Reputation" />
     <${Trouble} error=${error} />
@@ -55,8 +54,8 @@ export function ReputationView({ id }) {
       <${Tile} name="Quality" value=${score && percent(score.quality, QUALITY_ONE, 1)}
         note=${score && `${number(score.raters)} raters with a voice`} />
     </div>
-    ${known?.has("reputation_history") && html`<${History} id=${id} />`}
-    ${known?.has("reputation_explain") && html`<${Explanation} id=${id} />`}
+    ${offers("reputation_history") && html`<${History} id=${id} epoch=${epoch} />`}
+    ${offers("reputation_explain") && html`<${Explanation} id=${id} epoch=${epoch} />`}
     <${Evidence} id=${id} />`;
 }
 
@@ -86,12 +85,20 @@ function evidenceRow({ hash, height, payload }) {
   ];
 }
 
-function History({ id }) {
-  const { value, error } = useAsk("reputation_history", { subject: id }, { live: true });
-  const points = value?.items?.slice().sort((one, other) => one.epoch - other.epoch) ?? [];
-  const box = useDrawing((element, width) => drawHistory(element, width, points), [JSON.stringify(points)]);
-  return html`<${Card} title="History"><${Trouble} error=${error} />
-    <div class="chart" ref=${box}>${points.length < 2 && value && html`<p class="empty">Two scored epochs make a line.</p>`}</div>
+// Points of the chart; the node keeps at least 64 epochs.
+const EPOCHS_SHOWN = 100;
+const CHART_HEIGHT = 220;
+
+/** Changes with an epoch only, so it is asked for once in each. */
+function History({ id, epoch }) {
+  const { value, error } = useAsk("reputation_history", { subject: id, limit: EPOCHS_SHOWN }, { version: epoch, ready: epoch !== undefined });
+  const points = (value?.items ?? []).filter((each) => each.held).reverse();
+  const theme = document.documentElement.dataset.theme;
+  const box = useDrawing((element, width) => drawHistory(element, width, points), [JSON.stringify(points), theme]);
+  const few = value && points.length < 2;
+  return html`<${Card} title="History" aside=${points.length > 1 && `epochs ${number(points[0].epoch)} – ${number(points.at(-1).epoch)}`}>
+    <${Trouble} error=${error} />
+    <div class="chart" ref=${box}>${few && html`<p class="empty">A line needs the scores of two epochs.</p>`}</div>
   <//>`;
 }
 
@@ -99,18 +106,23 @@ function drawHistory(element, width, points) {
   if (points.length < 2) return undefined;
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
-  const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+  const font = `12px ${style.getPropertyValue("--sans")}`;
+  const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font };
+  const shown = (_, value) => (value === null ? "–" : `${value.toFixed(2)} %`);
   const plot = new uPlot({
     width,
-    height: 220,
-    scales: { x: { time: false }, q: { range: [0, 100] } },
-    legend: { show: true },
+    height: CHART_HEIGHT,
+    scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(high * 1.1, 0.001)] }, q: { range: [0, 105] } },
     series: [
-      { label: "Epoch" },
-      { label: "Standing %", stroke: color("--accent"), width: 2, scale: "y" },
-      { label: "Quality %", stroke: color("--second"), width: 2, scale: "q" },
+      { label: "Epoch", value: (_, value) => (value === null ? "–" : String(value)) },
+      { label: "Standing", stroke: color("--accent"), width: 2, scale: "y", value: shown },
+      { label: "Quality", stroke: color("--second"), width: 2, scale: "q", value: shown, dash: [5, 4] },
     ],
-    axes: [axis, { ...axis, scale: "y", size: 56 }, { ...axis, scale: "q", side: 1, grid: { show: false }, size: 40 }],
+    axes: [
+      { ...axis, grid: { show: false } },
+      { ...axis, scale: "y", size: 58, stroke: color("--accent"), values: (_, all) => all.map((each) => `${+each.toFixed(4)} %`) },
+      { ...axis, scale: "q", side: 1, size: 52, stroke: color("--second"), grid: { show: false }, values: (_, all) => all.map((each) => `${each} %`) },
+    ],
   }, [
     points.map((each) => each.epoch),
     points.map((each) => (100 * Number(each.standing)) / TRUST_TOTAL),
@@ -119,13 +131,27 @@ function drawHistory(element, width, points) {
   return () => plot.destroy();
 }
 
-function Explanation({ id }) {
-  const { value, error } = useAsk("reputation_explain", { subject: id }, { live: true });
-  const rows = value?.items ?? value?.raters;
-  return html`<${Card} title="Explanation" flush><${Trouble} error=${error} />
-    ${Array.isArray(rows) && html`<${Table} columns=${[["Rater", ""], ["Figures", ""]]} rows=${rows.map((row) => [
-      html`<${Peer} id=${row.rater ?? row.subject} />`,
-      html`<span class="figure">${Object.entries(row).filter(([name]) => name !== "rater" && name !== "subject")
-        .map(([name, each]) => `${name} ${each}`).join(" · ")}</span>`])} />`}
+const WEIGHT_ONE = 1_024;
+
+function signed(text) {
+  const value = (100 * Number(text)) / QUALITY_ONE;
+  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(2)} points`;
+}
+
+/** Which raters move the quality, and by how much. */
+function Explanation({ id, epoch }) {
+  const { value, error } = useAsk("reputation_explain", { subject: id, limit: 25 }, { version: epoch, ready: epoch !== undefined });
+  return html`<${Card} title="What moves the quality" flush aside=${value && `epoch ${number(value.epoch)}`}>
+    ${error ? html`<p class="hint pad">${error.message}</p>` : html`
+    <${Table} columns=${[["Rater", ""], ["Weight", "right wide"], ["Good", "right wide"], ["Bad", "right wide"], ["Effect", "right"]]}
+      expect=${1} empty="No rater with a voice has judged this peer."
+      rows=${value && value.items.map((each) => [
+        html`<${Peer} id=${each.rater} view="reputation" />`,
+        html`<span class="figure">${percent(each.weight, WEIGHT_ONE, 1)}</span>`,
+        html`<span class="figure">${number(each.pos)}</span>`,
+        html`<span class="figure">${number(each.neg)}</span>`,
+        html`<span class=${`figure ${Number(each.effect) < 0 ? "bad" : Number(each.effect) > 0 ? "good" : ""}`}>${signed(each.effect)}</span>`,
+      ])} />
+    <p class="hint pad">The effect is the quality minus what it would be without this rater, in percentage points.</p>`}
   <//>`;
 }

@@ -4,7 +4,7 @@ import { useAsk } from "../ask.js";
 import { byteSize, label } from "../format.js";
 import { REASONS } from "../facts.js";
 import { inWords, payloadRows } from "../payload.js";
-import { Amount, Block, Card, Copy, Facts, Id, Outcome, Title, Trouble, html } from "../parts.js";
+import { Amount, Block, Card, Copy, Facts, Id, Outcome, Title, Trouble, bones, html } from "../parts.js";
 import { link } from "../route.js";
 
 export function TransactionView({ hash }) {
@@ -12,21 +12,18 @@ export function TransactionView({ hash }) {
   // A waiting one is asked for again with every block, a committed one never changes.
   const next = useAsk("tx_get", { hash }, { live: first.value?.status === "pending" });
   const { value: item, error } = next.value ? next : first;
-  if (!item) {
-    return html`<${Title} text="Transaction" /><${Trouble} error=${error} />
-      ${!error && html`<${Card} title="Payload"><span class="bone tall" /><//>`}`;
-  }
+  if (error && !item) return html`<${Title} text="Transaction" /><${Trouble} error=${error} />`;
   return html`
-    <${Title} text=${item.payload.type}><${Outcome} item=${item} /><//>
-    <p class="lead">${inWords(item.payload)}</p>
+    <${Title} text=${item ? item.payload.type : "Transaction"}>${item && html`<${Outcome} item=${item} />`}<//>
+    <p class="lead">${item ? inWords(item.payload) : "\u00a0"}</p>
     <div class="columns">
-      <${Card} title="Payload"><${Facts} rows=${payloadRows(item.payload)} /><//>
-      <${Card} title="Outcome"><${Facts} rows=${outcomeRows(item)} />
-        ${item.status === "committed" && html`<p><a class="button" href=${link("verify", item.hash)}>Verify proof</a></p>`}
+      <${Card} title="Payload"><${Facts} rows=${item ? payloadRows(item.payload) : bones(8)} /><//>
+      <${Card} title="Outcome"><${Facts} rows=${item ? outcomeRows(item) : bones(5)} />
+        ${item?.status !== "pending" && html`<p><a class="button" href=${link("verify", hash)}>Verify proof</a></p>`}
       <//>
     </div>
-    <${Card} title="Bytes" aside=${html`${byteSize(item.sizeBytes)} <${Copy} text=${item.raw} />`}>
-      <pre class="raw">${item.raw}</pre>
+    <${Card} title="Bytes" aside=${item && html`${byteSize(item.sizeBytes)} <${Copy} text=${item.raw} />`}>
+      <pre class="raw">${item ? item.raw : "\n\n"}</pre>
     <//>`;
 }
 

@@ -4,7 +4,7 @@ import { useState } from "../vendor/vendor.js";
 import { useAsk, usePromise } from "../ask.js";
 import { commitsOf } from "../chain.js";
 import { number } from "../format.js";
-import { Card, Peer, Table, Title, Trouble, html } from "../parts.js";
+import { Card, Id, Peer, Table, Title, Trouble, html } from "../parts.js";
 import { call } from "../rpc.js";
 import { go } from "../route.js";
 
@@ -82,9 +82,7 @@ export function Validators() {
           html`<${Peer} id=${row.operator} />`,
           html`<span class="figure">${number(row.power)}</span>`,
           html`<span class="figure">${row.proposed}</span>`,
-          html`<${PlainId} text=${row.nodeId} />`,
+          html`<${Id} text=${row.nodeId} />`,
         ])} />
     <//>`;
 }
-
-const PlainId = ({ text }) => html`<code title=${text}>${text.slice(0, 10)}…${text.slice(-6)}</code>`;

@@ -115,7 +115,7 @@ async def test_old_transactions_sent_again_leave_the_loop_its_turns(ledger: Ledg
         await asyncio.sleep(0)
         turns += 1
     assert not ledger.quiet.charges
-    assert turns > 10
+    assert turns > 3  # 1,200 look-ups take several slices on any machine
 
 
 async def test_clients_and_peers_hand_in_the_same_at_once(ledger: Ledger) -> None:

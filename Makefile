@@ -44,5 +44,9 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m bench
 
+# Hours. Every seed is another network, broken in another way.
+soak: $(STAMP)
+	$(BIN)/tally simulate --seeds 100000
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -58,7 +57,8 @@ class Guard:
         """Whether the Origin header is absent, is this very host, or is allowed by name."""
         if origin is None or origin in self._origins:
             return True
-        return host_header is not None and urlsplit(origin).netloc.lower() == host_header.lower()
+        # scheme "://" host [":" port], RFC 6454 section 6.2; a general URL parser raises on some.
+        return host_header is not None and origin.partition("://")[2].lower() == host_header.lower()
 
     def cors_origin(self, origin: str | None) -> str | None:
         """The origin to name in CORS headers, or None. Off unless origins are configured."""
@@ -73,7 +73,9 @@ class Guard:
             return False
         if self._token is None or authorization is None or not authorization.startswith(_BEARER):
             return False
-        return hmac.compare_digest(authorization[len(_BEARER) :].encode(), self._token)
+        # Bytes that are no text came through as lone surrogates, which plain UTF-8 does not have.
+        shown = authorization[len(_BEARER) :].encode(errors="surrogatepass")
+        return hmac.compare_digest(shown, self._token)
 
 
 def is_loopback(address: str) -> bool:

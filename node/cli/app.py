@@ -9,9 +9,12 @@ import typer
 from node.cli import (
     config_commands,
     devnet_commands,
+    event_commands,
+    evidence_commands,
     genesis_commands,
     keys_commands,
     node_commands,
+    operator_commands,
     query_commands,
     receipt_commands,
     tx_commands,
@@ -56,6 +59,9 @@ def root(
 
 node_commands.add_to(app)
 query_commands.add_to(app)
+event_commands.add_to(app)
+evidence_commands.add_to(query_commands.reputation)
+operator_commands.add_to(app, query_commands.peers)
 app.add_typer(devnet_commands.app)
 app.add_typer(keys_commands.app)
 app.add_typer(genesis_commands.app)

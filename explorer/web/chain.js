@@ -2,7 +2,7 @@
 // node offers. New blocks are told over the WebSocket where the node has one, and polled otherwise.
 
 import { batch, computed, signal } from "./vendor/vendor.js";
-import { call, NODE_URL } from "./rpc.js";
+import { call, NODE_URL, Unreachable } from "./rpc.js";
 
 const POLL_MS = 1_000;
 // While the WebSocket tells of blocks, polling only keeps the other figures fresh.
@@ -57,8 +57,9 @@ async function refresh() {
       status.value = now;
       connection.value = socketOpen ? "socket" : "polling";
     });
-  } catch {
-    connection.value = "unreachable";
+  } catch (error) {
+    // A node that refuses, because it is asked too often or starts, is there all the same.
+    if (error instanceof Unreachable) connection.value = "unreachable";
   }
   refreshing = false;
   const soon = again ? REFRESH_MIN_MS : socketOpen ? POLL_BESIDE_SOCKET_MS : POLL_MS;

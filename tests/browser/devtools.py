@@ -31,6 +31,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # Pages of one test session need no walls between each other, and processes are slow to start.
+    "--renderer-process-limit=1",
     "--remote-debugging-port=0",
 )
 

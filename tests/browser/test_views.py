@@ -5,13 +5,14 @@ The `page` fixture fails a test on any console error, exception or violated poli
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from genesis.wellknown import account_address
 from rpc.client import RpcClient
-from tests.browser.devtools import Browser, Page
+from tests.browser.devtools import Browser, Json, Page
 from tests.browser.story import Story
 
 ALICE = account_address("alice")
@@ -86,13 +87,24 @@ async def test_the_address_of_the_node_leads_to_the_page(page: Page, story: Stor
     assert await page.evaluate("location.pathname") == "/explorer/"
 
 
-async def test_new_blocks_appear_by_themselves(page: Page, story: Story) -> None:
+def without_subscriptions(request: Json, result: Any) -> Any:
+    """A node that does not offer them."""
+    if request["method"] == "rpc.discover":
+        kept = [each for each in result["methods"] if each["name"] != "subscribe"]
+        return {**result, "methods": kept}
+    return result
+
+
+@pytest.mark.parametrize("way", ["socket", "polling"])
+async def test_new_blocks_appear_by_themselves(page: Page, story: Story, way: str) -> None:
+    if way == "polling":
+        await page.tamper_with(without_subscriptions)
     await page.open(story.page)
-    await page.until_text("Latest blocks")
+    await page.until(f"document.querySelector('.live.{way}')?.innerText === 'live'")
     newest = "Number(document.querySelector('tbody a.figure')?.innerText)"
     before = await page.until(newest)
     await page.until(f"{newest} >= {before + 2}", "two more blocks are shown")
-    assert await page.text(".live") == "live"
+    assert await page.evaluate(f"document.querySelector('.live.{way}') !== null")
 
 
 async def test_a_block_shows_who_signed(page: Page, story: Story) -> None:

@@ -19,7 +19,7 @@ export function AccountView({ id }) {
   const { value: account, error } = useAsk("account_get", { address: id }, { live: true });
   const list = usePages("tx_list", { account: id, limit: 25 }, { live: true });
   const columns = [["Block", ""], ...TRANSACTION_COLUMNS];
-  if (error) return html`<${PeerHeading} id=${id} current="Account" text="Account" /><${Trouble} error=${error} />`;
+  if (error && !account) return html`<${PeerHeading} id=${id} current="Account" text="Account" /><${Trouble} error=${error} />`;
   return html`
     <${PeerHeading} id=${id} current="Account" text="Account" />
     <div class="tiles three">

@@ -134,7 +134,7 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True)
 class DialStatus:
-    """One link that the node keeps up by itself. `failures` counts since it last stood."""
+    """One link that the node keeps up by itself. `failures` are those in a row."""
 
     node_key: bytes
     address: str

@@ -32,8 +32,8 @@ def net_peers(
 def net_info(call: Call) -> object:
     """This node on the network: {peerId, listening, agent, links, inbound, outbound, …}.
 
-    `dialing` are the links it keeps up by itself, with `failures` since each last stood; `foreign`
-    are connected libp2p programs of another kind.
+    `dialing` are the links it keeps up by itself, with `failures` in a row (a link that the peer
+    dialled first needs none of ours); `foreign` are connected libp2p programs of another kind.
     """
     network, peers = call.node.network(), call.node.peers()
     outbound = sum(peer.outbound for peer in peers)

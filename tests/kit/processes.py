@@ -156,9 +156,13 @@ class Processes:
 
     def terminate(self, index: int, deadline_s: float = DEADLINE_S) -> int:
         """SIGTERM, and its exit code."""
+        self._running[index].terminate()
+        return self.wait_ended(index, deadline_s)
+
+    def wait_ended(self, index: int, deadline_s: float = DEADLINE_S) -> int:
+        """The exit code of one that was told to stop."""
         process = self._running.pop(index)
         self._workers |= _children(process.pid)
-        process.terminate()
         try:
             return process.wait(deadline_s)
         except subprocess.TimeoutExpired:

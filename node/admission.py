@@ -12,8 +12,8 @@ look-up or a proof of work takes is for the sender to choose.
 A transaction whose id waits here is known, whatever its signature: its sender could make any number
 of good signatures for the one fee, and each would be checked and carried everywhere.
 
-What comes from a client is spread to every peer, and so is what comes from an observer, which may
-know few validators. What comes from a validator is not passed on, since validators form a full
+What comes from a client is spread to the validators, and so is what comes from an observer, which
+may know few of them. What comes from a validator is not passed on, since validators form a full
 mesh. A peer is charged only for what it must have refused itself, and nothing else of its batches
 is then looked at: it would get its checks for the price of one fault.
 """

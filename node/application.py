@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -207,6 +207,10 @@ class LedgerApplication:
     def is_validator(self, node_key: bytes) -> bool:
         """Whether the key is that of a validator of height tip + 1."""
         return node_key in self.validators().index_of_node_key
+
+    def validator_node_keys(self) -> Iterable[bytes]:
+        """The node keys of the validators of height tip + 1, in the order of the set."""
+        return self.validators().index_of_node_key
 
     def validators_at(self, height: int) -> ValidatorSet | None:
         """The set that certifies a height near the tip."""

@@ -8,15 +8,18 @@
 | `/tally/blocks/1` | L4 | request | the asking side limits itself |
 
 Transactions that were admitted here leave in batches: those of one turn of the event loop
-together, at most BATCH_MAX_BYTES each. In a full mesh a batch goes to every peer and no further.
-Incoming batches wait in a bounded queue and are checked in slices by one task.
+together, at most BATCH_MAX_BYTES each. They go to the validators, who form a full mesh, and no
+further: a message to a peer costs as much as checking a transaction, and two hundred strangers that
+only listen would take more of a validator than all its work. A node that reaches no validator sends
+them to everybody it knows. Incoming batches wait in a bounded queue and are checked in slices by
+one task.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -95,6 +98,9 @@ class Chain(Protocol):
     def is_validator(self, node_key: bytes) -> bool:
         """Whether the key is that of a validator of the next height."""
 
+    def validator_node_keys(self) -> Iterable[bytes]:
+        """The node keys of the validators of the next height."""
+
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -108,6 +114,7 @@ class NodeNetwork:
         self._spawn = spawn
         self._replica: Replica | None = None
         self._waiting: Callable[[], Sequence[bytes]] = tuple
+        self._up: set[str] = set()
         self._outbox: list[bytes] = []
         self._flush_scheduled = False
         self._flushed_s = 0.0
@@ -175,7 +182,7 @@ class NodeNetwork:
     # ---- transactions ----------------------------------------------------------------------------
 
     def spread(self, raws: Sequence[bytes]) -> None:
-        """Send transactions admitted from clients to every peer, together with their neighbours."""
+        """Send admitted transactions to the validators, together with their neighbours."""
         self._outbox.extend(raws)
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -185,9 +192,20 @@ class NodeNetwork:
     def _flush(self) -> None:
         self._flush_scheduled = False
         self._flushed_s = asyncio.get_running_loop().time()
+        validators = self._validators_up()
         for batch in in_batches(self._outbox):
-            self._host.broadcast(TRANSACTIONS, encode(batch))
+            payload = encode(batch)
+            if validators:
+                for peer in validators:
+                    self._host.send(peer, TRANSACTIONS, payload)
+            else:
+                self._host.broadcast(TRANSACTIONS, payload)
         self._outbox.clear()
+
+    def _validators_up(self) -> list[str]:
+        """The validators that are connected, in the order of the set."""
+        named = map(peer_id, self._chain.validator_node_keys())
+        return [peer for peer in named if peer in self._up]
 
     def _on_batch(self, peer: str, payload: bytes) -> None:
         # Before decoding: each transaction took at least one byte of the message.
@@ -246,7 +264,10 @@ class NodeNetwork:
 
     def _on_peer_up(self, peer: str) -> None:
         assert self._replica is not None
+        self._up.add(peer)
         self._replica.on_peer_up(public_key_of(peer), self._height_of(peer))
+        if self._validators_up() and not self._is_validator(peer):
+            return
         for batch in in_batches(self._waiting()[:OFFER_MAX_COUNT]):
             self._host.send(peer, TRANSACTIONS, encode(batch))
 
@@ -265,6 +286,7 @@ class NodeNetwork:
 
     def _on_peer_down(self, peer: str, _reason: str) -> None:
         assert self._replica is not None
+        self._up.discard(peer)
         self._replica.on_peer_down(public_key_of(peer))
 
     # ---- blocks ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -197,10 +197,28 @@ async def test_a_payee_cannot_be_named_by_what_is_no_key(ledger: Ledger) -> None
 
 
 class _Host:
-    """The registrations of NodeNetwork, and nothing else."""
+    """What NodeNetwork asks of a host."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, object] = {}
+        self.sent: list[str] = []
+        self.broadcast_count = 0
+
+    def on_peer_up(self, callback: Callable[[str], None]) -> None:
+        self.up = callback
+
+    def on_peer_down(self, callback: Callable[[str, str], None]) -> None:
+        self.down = callback
+
+    def peers(self) -> list[object]:
+        return []
+
+    def send(self, peer: str, _name: str, _payload: bytes) -> bool:
+        self.sent.append(peer)
+        return True
+
+    def broadcast(self, _name: str, _payload: bytes) -> None:
+        self.broadcast_count += 1
 
     def add_message_protocol(
         self, name: str, _lane: object, _size: int, handler: object, **_: object
@@ -215,6 +233,50 @@ def make_inbox() -> tuple[NodeNetwork, object]:
     host = _Host()
     carrier = NodeNetwork(host, None, None)  # type: ignore[arg-type]
     return carrier, host.handlers[TRANSACTIONS]
+
+
+class _Chain:
+    """Two validators."""
+
+    keys = (key_of("val-0 node").public_key, key_of("val-1 node").public_key)
+
+    def is_validator(self, node_key: bytes) -> bool:
+        return node_key in self.keys
+
+    def validator_node_keys(self) -> tuple[bytes, ...]:
+        return self.keys
+
+
+class _Deaf:
+    """A replica that is told much and does nothing."""
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+async def test_strangers_who_only_listen_cost_nothing() -> None:
+    # Two hundred links to a validator, from one laptop. Were every admitted transaction sent to
+    # each, or the pool offered to each that comes, listening would cost the validator more than
+    # its work.
+    host = _Host()
+    carrier = NodeNetwork(host, _Chain(), None)  # type: ignore[arg-type]
+    carrier.attach(_Deaf(), lambda: [b"waiting"])  # type: ignore[arg-type]
+    validators = [peer_id(key) for key in _Chain.keys]
+    strangers = [peer_id(key_of(f"stranger {number}").public_key) for number in range(200)]
+    host.up(validators[0])
+    assert host.sent == [validators[0]], "a validator is offered what waits"
+    for each in strangers:
+        host.up(each)
+    host.sent.clear()
+
+    carrier.spread([b"a transaction"])
+    carrier._flush()
+    assert (host.sent, host.broadcast_count) == ([validators[0]], 0)
+
+    host.down(validators[0], "gone")
+    carrier.spread([b"another"])
+    carrier._flush()
+    assert host.broadcast_count == 1, "without a validator at hand, whoever may know one"
 
 
 def batch_of(count: int, item: bytes) -> bytes:

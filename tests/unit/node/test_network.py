@@ -135,6 +135,9 @@ class Blocks:
     def is_validator(self, _node_key: bytes) -> bool:
         return False
 
+    def validator_node_keys(self) -> list[bytes]:
+        return []
+
 
 @dataclass
 class World:

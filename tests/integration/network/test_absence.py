@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from consensus.first_vote import SILENT_HEIGHTS
 from genesis.wellknown import well_known_key
 from rpc.session import Account
 from tests.integration.network.conftest import PARAMS, Network
@@ -79,7 +80,9 @@ async def test_two_paused_stop_the_chain_and_its_end_loses_nothing(network: Netw
         await check(processes, index, network.loads)
 
 
-async def test_a_validator_whose_data_is_gone_gets_every_block_again(network: Network) -> None:
+async def test_a_validator_whose_data_is_gone_gets_every_block_again_and_then_votes(
+    network: Network,
+) -> None:
     processes = network.processes
     wiped, asked = 3, 0
     async with network.load("dave", seed=23) as load:
@@ -90,13 +93,19 @@ async def test_a_validator_whose_data_is_gone_gets_every_block_again(network: Ne
 
     processes.start(wiped)
     await processes.until_ready(wiped)
-    await processes.until_height(await processes.height(asked), wiped)
+    back = await processes.height(asked)
+    await processes.until_height(back, wiped)
 
     async with processes.client(wiped) as client:
         blocks = await client.call("chain_listBlocks", {"order": "asc", "limit": 1})
         assert blocks["items"][0]["height"] == 1
     await processes.assert_same_chain(asked, wiped)
     await check(processes, wiped, network.loads)
+    # What it voted before is gone with the rest: it keeps out of the heights it may have voted at.
+    async with network.load("dave", seed=24) as load:
+        voted = await processes.until_votes(wiped, above=back, asked=asked)
+        await load.finish()
+    assert voted >= back + SILENT_HEIGHTS
 
 
 async def test_an_idle_chain_beats_slowly_and_wakes_at_once(network: Network) -> None:

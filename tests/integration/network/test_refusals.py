@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from genesis.wellknown import well_known_key
+from genesis.wellknown import validator_keys, well_known_key
 from ledger.codec import encode
 from ledger.crypto import SIGNATURE_BYTES, PrivateKey, sha256
 from ledger.domains import TRANSACTION
@@ -277,15 +277,15 @@ async def _chunks(body: bytes) -> AsyncIterator[bytes]:
 
 
 class Stranger:
-    """A p2p host that is no validator and says what it likes."""
+    """A p2p host that says what it likes, with a key of its own unless it was given another."""
 
-    def __init__(self, network: Network, seed: str) -> None:
+    def __init__(self, network: Network, seed: str, key: PrivateKey | None = None) -> None:
         definition = network.processes.definition
         self._network = network
         self.downs: list[str] = []
         self.host = Host(
             HostConfig(agent="stranger"),
-            PrivateKey(sha256(seed.encode())),
+            key or PrivateKey(sha256(seed.encode())),
             lambda: StatusFacts(definition.chain_id, definition.genesis_hash, 0),
             rng=random.Random(1),
         )
@@ -369,3 +369,23 @@ async def test_what_an_honest_peer_may_send_late_is_not_held_against_it(
         assert not stranger.downs
     forger.nonce += 1
     forger.balance -= signed.transaction.fee + 7
+
+
+async def test_a_validators_key_is_no_licence(network: Network, forger: Forger) -> None:
+    # Somebody has got hold of a validator's node key, or the validator itself turned.
+    processes = network.processes
+    turned, attacked = 3, 1
+    processes.kill(turned)
+    raw = wrong_signature(forger)
+
+    async with Stranger(network, "turned", validator_keys(turned).node) as stranger:
+        assert stranger.host.peer_id == processes.facts(turned).node_id
+        peer = await stranger.connect(attacked)
+        await stranger.until_dropped(peer, raw)
+    assert "banned for INVALID_SIGNATURE" in processes.log_tail(attacked)
+
+    # The others go on, and the key's owner is let in again when the ban is over; here the ban ends
+    # with the process that remembers it.
+    processes.kill(attacked)
+    processes.start()
+    await processes.until_ready()

@@ -1,7 +1,8 @@
 """The OpenRPC document: the registry as data, for consoles, generators and people.
 
 Source: OpenRPC Specification 1.3.2, https://spec.open-rpc.org. What OpenRPC has no place for stands
-in extensions: `x-cost` (tokens of the caller's bucket) and `x-auth`.
+in extensions: `x-cost` (tokens of the caller's bucket), `x-auth`, and `x-events`, the events of
+each topic.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import orjson
 
 from rpc.dispatcher import Raw
 from rpc.registry import C, Method, Registry, method
+from rpc.schemas import EVENTS, RESULTS
 
 OPENRPC_VERSION = "1.3.2"
 
@@ -28,12 +30,14 @@ def openrpc_document(registry: Registry[C]) -> dict[str, Any]:
             "title": "Tallystick node",
             "version": INTERFACE_VERSION,
             "description": (
-                "JSON-RPC 2.0 over HTTP POST. Bytes are 0x and lower-case hexadecimal, addresses "
-                "are PeerIDs, heights, nonces and times (ms) are integers, amounts (µT) and "
-                "scores decimal strings. Every error has data {reason, retryable, …}."
+                "JSON-RPC 2.0 over HTTP POST, and over WebSocket at /ws with subscriptions. Bytes "
+                "are 0x and lower-case hexadecimal, addresses are PeerIDs, heights, nonces and "
+                "times (ms) are integers, amounts (µT) and scores decimal strings. Every error has "
+                "data {reason, retryable, …}."
             ),
         },
         "methods": [_method_form(registry[name]) for name in sorted(registry)],
+        "x-events": {topic: EVENTS[topic] for topic in sorted(EVENTS)},
     }
 
 
@@ -58,7 +62,7 @@ def _method_form(described: Method[Any]) -> dict[str, Any]:
             }
             for name, part in schema.get("properties", {}).items()
         ],
-        "result": {"name": "result", "schema": {}},
+        "result": {"name": "result", "schema": RESULTS.get(described.name, {})},
         "errors": [
             {"code": error.code, "message": (error.__doc__ or "").partition("\n")[0]}
             for error in described.errors

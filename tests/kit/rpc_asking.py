@@ -1,4 +1,7 @@
-"""Asking an RpcNode through the real dispatcher, as JSON text and back."""
+"""Asking an RpcNode through the real dispatcher, as JSON text and back.
+
+Every result is held against the schema that the OpenRPC document promises for it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from rpc.dispatcher import Dispatcher
 from rpc.limits import RateLimiter
 from rpc.methods import all_methods
 from rpc.ports import NodeApi
+from rpc.schemas import RESULTS
+from tests.kit.schema import check
 
 
 class Refused(Exception):
@@ -49,4 +54,7 @@ class Asking:
         answer = orjson.loads(await self.text(method, **params))
         if "error" in answer:
             raise Refused(answer["error"])
+        schema = RESULTS.get(method)
+        if schema is not None:
+            check(answer["result"], schema, method)
         return answer["result"]

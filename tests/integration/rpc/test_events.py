@@ -19,12 +19,14 @@ from ledger.transactions import SignedTransaction
 from rpc.client import CallFailed, ConnectionFailed, HttpRefused
 from rpc.events import Event, follow
 from rpc.feed import PeersChanged, RoundMoved
+from rpc.schemas import EVENTS
 from rpc.server import ServerSettings
 from rpc.subscriptions import hub as hub_module
 from rpc.subscriptions import routes, session, subscription
 from tests.kit.chain import address_of, make_validators
 from tests.kit.rpc_node import RpcNode, ascending, score
 from tests.kit.rpc_serving import serving
+from tests.kit.schema import check
 
 ALICE, BOB, CAROL = (peer_id(address_of(name)) for name in ("alice", "bob", "carol"))
 DEADLINE_S = 20
@@ -62,6 +64,8 @@ class Talk:
         said = self.said.pop(0) if self.said else await self.hear()
         assert said["method"] == "subscription"
         event: dict[str, Any] = said["params"]["event"]
+        if not event.get("lagged"):
+            check(event, EVENTS[said["params"]["topic"]], said["params"]["topic"])
         return event
 
 
@@ -76,7 +80,10 @@ def heights(events: list[Event]) -> list[int | None]:
 
 async def take(events: AsyncGenerator[Event, None], count: int) -> list[Event]:
     async with asyncio.timeout(DEADLINE_S):
-        return [await anext(events) for _ in range(count)]
+        taken = [await anext(events) for _ in range(count)]
+    for event in taken:
+        check(event.data, EVENTS[event.topic], event.topic)
+    return taken
 
 
 # ---- logs ----------------------------------------------------------------------------------------

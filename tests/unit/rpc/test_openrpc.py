@@ -13,8 +13,11 @@ import orjson
 
 from rpc.errors import RpcError
 from rpc.methods import all_methods
+from rpc.methods.subscription import LOGS, STATES
 from rpc.openrpc import encoded_document
+from rpc.schemas import RESULTS
 from tests.kit.rpc_asking import Asking
+from tests.kit.schema import check_schema
 
 SNAPSHOT = Path(__file__).parents[2] / "vectors" / "jsonrpc" / "openrpc.json"
 
@@ -50,6 +53,18 @@ def test_the_document_has_what_openrpc_requires() -> None:
         for error in each["errors"]:
             assert type(error["code"]) is int
             assert error["message"]
+
+
+def test_results_and_events_are_described_by_schemas_that_can_be_checked() -> None:
+    """A member that no answer has, or a keyword that is misspelt, would promise nothing."""
+    document = current()
+    described = [each for each in document["methods"] if each["result"]["schema"]]
+    assert {each["name"] for each in described} == set(RESULTS)
+    assert set(document["x-events"]) == {*LOGS, *STATES}
+    for each in described:
+        check_schema(each["result"]["schema"], each["name"])
+    for topic, schema in document["x-events"].items():
+        check_schema(schema, topic)
 
 
 def test_references_within_schemas_can_be_followed() -> None:

@@ -29,6 +29,7 @@ from consensus.pbft.engine import PbftEngine
 from consensus.replica import Replica, SignatureMemory
 from explorer.page import explorer_routes
 from genesis.definition import NetworkDefinition
+from ledger.identity import public_key_of
 from ledger.mempool import Mempool, MempoolLimits
 from ledger.state import PAIR_PREFIX
 from ledger.store import LevelStore
@@ -174,6 +175,7 @@ class _Node:
             lambda: StatusFacts(network.chain_id, network.genesis_hash, application.tip.height),
             rng=secrets.SystemRandom(),
             trace=trace,
+            has_reserved_place=lambda peer: application.is_validator(public_key_of(peer)),
         )
         carrier = NodeNetwork(host, application, group.create_task)
         admission = Admission(application, store, mempool, signatures, carrier, finality, trace)

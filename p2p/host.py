@@ -101,11 +101,14 @@ class Host:
         rng: random.Random,
         trace: Tracer = no_trace,
         clock: Clock | None = None,
+        has_reserved_place: Callable[[str], bool] = lambda _peer_id: False,
     ) -> None:
+        """`has_reserved_place(peer_id)`: whom strangers cannot keep out by filling every place."""
         self._config = config
         self._key = key
         self._status = status
         self._rng = rng
+        self._has_reserved_place = has_reserved_place
         self._trace = trace
         self._clock = clock if clock is not None else SystemClock()
         self._offenders = Offenders(config.limits)
@@ -428,8 +431,10 @@ class Host:
         return self._status()
 
     def has_room(self, peer_id: str) -> bool:
-        """Persistent and already connected peers always fit."""
+        """Persistent, connected and reserved peers always fit; they are bounded elsewhere."""
         if peer_id in self._peers or peer_id in self._dialers:
+            return True
+        if self._has_reserved_place(peer_id):
             return True
         return len(self._peers) < self._config.limits.peers_max_count
 

@@ -26,6 +26,9 @@ class Limits:
 
     # Strangers still in their handshake; each costs about 100 kB and 2 ms of CPU.
     pending_max_count: int = 64
+    # Of one IP address: a machine full of validators dials two links each at once, and nobody can
+    # keep the others out with a handful of idle connections.
+    pending_per_host_max_count: int = 32
     # Tallystick peers; a full mesh of 100 validators with two links each fits.
     peers_max_count: int = 256
     # Foreign libp2p programs may identify and ping, no more.

@@ -247,8 +247,16 @@ class Links:
     def connection_made(self, connection: Connection) -> None:
         """Bounds the links that have not proved anything yet."""
         self._records.setdefault(connection, _Record(connection))
-        pending_count = sum(r.state is LinkState.PENDING for r in self._records.values())
-        if not connection.dialed and pending_count > self.limits.pending_max_count:
+        origin = _host_of(connection.address)
+        pending = [
+            _host_of(record.connection.address) == origin
+            for record in self._records.values()
+            if record.state is LinkState.PENDING and not record.connection.dialed
+        ]
+        if not connection.dialed and (
+            len(pending) > self.limits.pending_max_count
+            or sum(pending) > self.limits.pending_per_host_max_count
+        ):
             connection.abort(LinkLost("too many pending links"))
         elif not self.accepting:
             connection.abort(LinkLost("closing"))
@@ -466,3 +474,8 @@ class Links:
 
 def _kind(error: P2PError) -> str:
     return "timeout" if isinstance(error, HandshakeTimeout) else "lost"
+
+
+def _host_of(address: str) -> str:
+    """The IP address in `address:port`."""
+    return address.rpartition(":")[0]

@@ -30,7 +30,7 @@ REASON_HINTS = {
     "NONCE_TOO_LOW": "the nonce is used; leave --nonce out to take the next one",
     "NONCE_TOO_HIGH": "an earlier transaction of the sender is missing; leave --nonce out",
     "RECEIPT_NOT_NEWER": "a newer one is settled already; make the next with `tally receipt new`",
-    "NOTHING_TO_RATE": "only the payer of a receipt that the payee submitted can rate it",
+    "NOTHING_TO_RATE": "only the payer of a receipt that both parties signed can rate it",
     "FEE_TOO_LOW": "leave --fee out to pay exactly what is asked",
     "REPLACEMENT_FEE_TOO_LOW": "wait for the earlier transaction, or pay more with --fee",
     "WRONG_CHAIN": "the transaction was made for another network",
@@ -49,7 +49,8 @@ def explain(error: BaseException) -> CliError | None:
     for kind, make in _TABLE:
         if isinstance(error, kind):
             return make(error)
-    return None
+    named = _ENDS_OF_A_NODE.get(type(error).__name__)
+    return None if named is None else named(error)
 
 
 def rejected(reason: str, message: str, facts: dict[str, Any], *, committed: bool) -> CliError:
@@ -133,3 +134,18 @@ _TABLE: tuple[tuple[type[BaseException], Callable[[Any], CliError]], ...] = (
     (OSError, _os_error),
 )
 """Most specific first."""
+
+_ENDS_OF_A_NODE: dict[str, Callable[[Any], CliError]] = {
+    "JournalInUse": _named("JOURNAL_IN_USE", "another process votes with this journal"),
+    "JournalFailed": _named("JOURNAL_FAILED", "look at the disk; nothing acknowledged is lost"),
+    "JournalDamaged": _named(
+        "JOURNAL_DAMAGED", "move data/journal away: the node then listens before it votes again"
+    ),
+    "WrongJournal": _named("WRONG_JOURNAL", "the journal belongs to another network or version"),
+    "StateDiverged": _named(
+        "STATE_DIVERGED", "this node computes otherwise than the others; keep its data and report"
+    ),
+    "ScoreWorkerFailed": _named("SCORE_WORKER_FAILED", "start the node again; look at its memory"),
+    "HostFailed": _named("NETWORK_FAILED", "start the node again; the log has the reason"),
+}
+"""By class name, because importing the rooms they come from would slow every command down."""

@@ -75,6 +75,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         seed: int = 0,
         message_limit: int = 8 * 1024 * 1024,
         clock: Any = None,
+        reserved: frozenset[str] = frozenset(),
     ) -> None:
         self.key = PrivateKey(number.to_bytes(32, "big"))
         self.height = 7
@@ -92,6 +93,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             rng=random.Random(number * 1000 + seed),
             trace=self.events.append,
             clock=clock,
+            has_reserved_place=reserved.__contains__,
         )
         self.host.add_message_protocol(self.MESSAGE, Lane.L2, message_limit, self._on_message)
         self.host.add_message_protocol(self.VOTE, Lane.L0, 4096, self._on_vote)

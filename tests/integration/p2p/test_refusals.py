@@ -172,8 +172,21 @@ async def test_a_full_house_refuses_new_peers_but_not_persistent_ones() -> None:
         await until(lambda: set(a.ups) == {b.peer_id, c.peer_id}, "the persistent peer is up")
 
 
-async def test_pending_links_are_bounded() -> None:
-    async with Node(1, limits=quick(pending_max_count=3)) as a:
+async def test_strangers_who_fill_the_house_keep_no_validator_out() -> None:
+    async with Node(2) as stranger, Node(3) as validator:
+        reserved = frozenset({validator.peer_id})
+        async with Node(1, limits=quick(peers_max_count=1), reserved=reserved) as a:
+            await stranger.connect(a)
+            await validator.connect(a)
+            assert {each.peer_id for each in a.host.peers()} == {
+                stranger.peer_id,
+                validator.peer_id,
+            }
+
+
+@pytest.mark.parametrize("limit", ["pending_max_count", "pending_per_host_max_count"])
+async def test_pending_links_are_bounded(limit: str) -> None:
+    async with Node(1, limits=quick(**{limit: 3})) as a:
         held = [await asyncio.open_connection("127.0.0.1", a.host.listen_port) for _ in range(3)]
         await until(lambda: a.host.link_count == 3, "three are pending")
         reader, writer = await asyncio.open_connection("127.0.0.1", a.host.listen_port)

@@ -548,11 +548,7 @@ class Replica:
             block_hash = block.header.hash()
             if certificate.height != block.header.height or certificate.block_hash != block_hash:
                 raise InvalidCertificate("block", "the certificate is for another block")
-            own_height = self._application.tip.height
-            if certificate.height <= own_height:
-                # Decided here while the answer was on its way: no fault of the peer's.
-                return
-            if certificate.height != own_height + 1:
+            if certificate.height != self._application.tip.height + 1:
                 raise InvalidCertificate("height", "not the next height")
             verify_certificate(
                 certificate,

@@ -66,9 +66,9 @@ class Adversary:
                 return [encode_payload(each) for each in self.speak(node_key, message)]
         if kind == "blocks":
             assert isinstance(body, tuple)
-            request_id, blocks = body
+            life, request_id, blocks = body
             served = self.serve(list(blocks))
-            return [] if served is None else [(request_id, served)]
+            return [] if served is None else [(life, request_id, served)]
         return [body]
 
     def hear(self, message: AnyMessage) -> None:

@@ -385,7 +385,16 @@ class Process:
 
     def request_blocks(self, node_key: bytes, request_id: int, from_height: int) -> None:
         """Ask a peer for blocks."""
-        self._world.transmit(self._machine, node_key, "ask", (request_id, from_height))
+        if not any(
+            peer.node_key == node_key and peer.number in self._visible
+            for peer in self._world.peers_of(self._machine)
+        ):
+            # As in a node, a request without a link fails at once.
+            self.later(MS, lambda: self.replica.on_blocks(node_key, request_id, None))
+            return
+        # A link dies with the process, so an answer never reaches another life.
+        asked = (self._machine.lives, request_id, from_height)
+        self._world.transmit(self._machine, node_key, "ask", asked)
 
     def charge(self, node_key: bytes, kind: str) -> None:
         """A peer's fault; nobody is disconnected in a simulation."""
@@ -430,11 +439,12 @@ class Process:
         match kind, body:
             case "consensus", bytes(payload):
                 self.replica.on_message(node_key, payload)
-            case "ask", (int(request_id), int(from_height)):
-                blocks = self._blocks_from(from_height)
-                self._world.transmit(self._machine, node_key, "blocks", (request_id, blocks))
-            case "blocks", (int(request_id), list(blocks)):
-                self.replica.on_blocks(node_key, request_id, blocks)
+            case "ask", (int(life), int(request_id), int(from_height)):
+                answer = (life, request_id, self._blocks_from(from_height))
+                self._world.transmit(self._machine, node_key, "blocks", answer)
+            case "blocks", (int(life), int(request_id), list(blocks)):
+                if life == self._machine.lives:
+                    self.replica.on_blocks(node_key, request_id, blocks)
             case _:
                 raise AssertionError(kind)
 

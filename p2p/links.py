@@ -19,6 +19,7 @@ from ledger.trace import Tracer
 from p2p.clock import Clock
 from p2p.connection import Connection
 from p2p.errors import HandshakeTimeout, LinkLost, NetworkRefused, P2PError, PeerFault
+from p2p.keys import KeyType
 from p2p.lanes import Lane
 from p2p.limits import Limits
 from p2p.link import SecureLink
@@ -49,6 +50,7 @@ from p2p.trace import (
 REFUSED_BANNED = "banned"
 REFUSED_CLASS = "class"
 REFUSED_FULL = "full"
+REFUSED_IDENTITY = "identity"
 REFUSED_SELF = "self"
 
 
@@ -396,13 +398,23 @@ class Links:
         exchange = StatusExchange(
             self._hello(connection_class),
             dialer=True,
-            judge=lambda hello: self._judge_class(hello, connection_class),
+            judge=lambda hello: (
+                self._judge_identity(connection) or self._judge_class(hello, connection_class)
+            ),
         )
         record.status = StatusHandler(self, connection, exchange)
         record.status_deadline_s = self.clock.monotonic_s() + self.limits.status_s
         stream = connection.open_stream(STATUS_PROTOCOL, Lane.L0, record.status)
         record.status.attach(stream)
         stream.write(exchange.start())
+
+    @staticmethod
+    def _judge_identity(connection: Connection) -> Refusal | None:
+        """The ledger names nodes by secp256k1 keys; other programs may identify and ping."""
+        key = connection.peer_key
+        if key is None or key.key_type is not KeyType.SECP256K1:
+            return Refusal(REFUSED_IDENTITY, "nodes of the ledger have secp256k1 keys")
+        return None
 
     @staticmethod
     def _judge_class(hello: Hello, connection_class: ConnectionClass) -> Refusal | None:
@@ -413,6 +425,9 @@ class Links:
     def _judge_inbound(self, record: _Record, hello: Hello) -> Refusal | None:
         connection = record.connection
         peer_id = connection.peer_id
+        stranger = self._judge_identity(connection)
+        if stranger is not None:
+            return stranger
         banned_s = self._offenders.banned_for_s(peer_id, self.clock.monotonic_s())
         if banned_s > 0:
             return Refusal(REFUSED_BANNED, f"for {banned_s:.0f} s")

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import pytest
+import datetime as dt
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from ledger.codec import encode
+from p2p.certificates import EXTENSION_OID, SIGNATURE_PREFIX
 from p2p.identify import IDENTIFY_PROTOCOL, PING_PROTOCOL, decode_identification
-from p2p.keys import decode_public_key
+from p2p.keys import KeyType, PublicKey, decode_public_key
 from p2p.multistream import encode_line
-from p2p.status import STATUS_PROTOCOL, ConnectionClass, Hello, StatusExchange
-from p2p.trace import ForeignPeer, LinkClosed, PeerCharged
-from p2p.wire import FrameReader
+from p2p.status import (
+    PROTOCOL_VERSION,
+    STATUS_PROTOCOL,
+    ConnectionClass,
+    Hello,
+    StatusExchange,
+)
+from p2p.tls import make_context
+from p2p.trace import ForeignPeer, LinkClosed, PeerCharged, StatusRefused
+from p2p.wire import FrameReader, frame
 from p2p.yamux import StreamEnded, StreamReset
 from tests.integration.p2p.harness import GENESIS, Node, quick, until
 from tests.integration.p2p.raw_peer import GREETING, RawPeer
@@ -132,3 +149,44 @@ async def test_a_request_that_never_ends_is_reset() -> None:
         await raw.read_until(lambda: StreamReset(stream) in raw.events)
         assert StreamReset(stream) in raw.events
         await raw.close()
+
+
+async def test_a_foreign_identity_that_knows_our_status_is_no_peer() -> None:
+    """Everything behind the status exchange takes a peer's name for a secp256k1 key."""
+    async with Node(1) as a:
+        raw = RawPeer(context=ed25519_context())
+        await raw.dial(a.host.listen_port)
+        hello = Hello(PROTOCOL_VERSION, "testnet", GENESIS, 7, ConnectionClass.BULK, b"instance")
+        raw.open(STATUS_PROTOCOL, frame(encode(hello)))
+        await until(lambda: a.seen(StatusRefused), "the status is refused")
+        assert a.seen(StatusRefused)[0].code == "identity"
+        assert (a.ups, a.host.peers()) == ([], [])
+        await raw.close()
+
+
+def ed25519_context() -> SSL.Context:
+    """As p2p.certificates makes it, with an identity of another kind."""
+    identity = ed25519.Ed25519PrivateKey.generate()
+    raw_key = identity.public_key().public_bytes_raw()
+    key = ec.generate_private_key(ec.SECP256R1())
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    parts = (
+        PublicKey(KeyType.ED25519, raw_key).encode(),
+        identity.sign(SIGNATURE_PREFIX + spki),
+    )
+    inner = b"".join(bytes([4, len(part)]) + part for part in parts)
+    extension = x509.UnrecognizedExtension(EXTENSION_OID, bytes([0x30, len(inner)]) + inner)
+    name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, "1")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(extension, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return make_context([certificate], key)

@@ -2,22 +2,20 @@
 
 The hub listens to the node's feed. While the node calls it, it only notes whom the news concerns:
 for a block everybody who follows a log, and whoever follows an account that the block changed,
-found by its address. They are told afterwards, some in each turn of the event loop, so that any
-number of subscribers never holds up a vote by more than a slice. States that change quickly (the
-round, five times a block) are told at most every STATE_PAUSE_S.
+found by its address. They are told afterwards, in slices between turns of the event loop. States
+that change quickly (the round, five times a block) are told at most every STATE_PAUSE_S.
 
-Replays read blocks that nobody has in memory. They take turns, one portion at a time for the whole
-node, and after each portion rest REPLAY_REST times as long as it took: however many clients replay,
-they get at most a quarter of a core.
+Neither many clients nor fast ones slow the node: telling has a budget of a quarter of a core, and
+replays, which read blocks that nobody has in memory, have another. Who gets no turn in time falls
+behind and is ended with `lagged`, as a client that does not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from ledger.transactions import SignedTransaction, decode_transaction
 from rpc.errors import LimitExceeded
 from rpc.feed import (
     BlockStands,
@@ -28,16 +26,11 @@ from rpc.feed import (
     TransactionLeft,
     TransactionsWait,
 )
-from rpc.ports import NodeApi, Pending
+from rpc.ports import NodeApi
+from rpc.subscriptions.arrivals import Arrivals
 from rpc.subscriptions.encodings import Encodings
-from rpc.subscriptions.logs import (
-    Log,
-    Place,
-    Portion,
-    Source,
-    dropped_event,
-    waiting_event,
-)
+from rpc.subscriptions.logs import Log, Place, Portion, Source
+from rpc.subscriptions.pace import Budget
 from rpc.subscriptions.states import AccountState, PeersState, RoundState, State
 from rpc.subscriptions.subscription import LogSubscription, StateSubscription, Subscription
 
@@ -48,17 +41,25 @@ SESSIONS_COUNT = 512
 # Of those, from one network (a /24 or /48); the operator's own machine is not counted.
 SESSIONS_PER_NETWORK_COUNT = 32
 
-REPLAY_REST = 3
+# Subscriptions of all connections: noting that a block concerns them takes half a millisecond.
+SUBSCRIPTIONS_COUNT = 8_192
 
-# Told in one turn of the event loop, some 10 µs each when their sockets take it.
-TOLD_PER_TURN_COUNT = 64
+# Of those, with the news of the mempool: each is matched with every transaction.
+PENDING_COUNT = 64
+
+# Times as long as it took that telling and replaying rest: a quarter of a core each.
+REST = 3
+
+# A slice of telling: votes wait no longer than this.
+SLICE_S = 0.001
 
 # Between two events of a state: what a person can follow.
 STATE_PAUSE_S = 0.05
 
 # Finished frames of one block, by subscription id and topic. Most connections have one subscription
-# with the id 1, so one frame serves them all.
+# with the id 1, so one frame serves them all. Large ones are joined anew for each.
 FRAMES_COUNT = 64
+FRAME_BYTES = 16 * 1024
 
 
 MakeFrame = Callable[[Subscription, bytes], bytes]
@@ -70,16 +71,18 @@ class Hub:
     def __init__(self, node: NodeApi, feed: Feed) -> None:
         self.node = node
         self.source = Source(node, Encodings())
+        self.telling = Budget(REST)
+        self.replaying = Budget(REST)
         self._logs: dict[LogSubscription, None] = {}
-        self._pending: dict[LogSubscription, None] = {}
+        self._arrivals = Arrivals(node)
         self._states: defaultdict[State, dict[StateSubscription, None]] = defaultdict(dict)
         self._encoded_states: dict[State, bytes] = {}
-        self._turn = asyncio.Lock()
         self._sessions: dict[str, int] = {}
+        self._count = 0
         # Who is to be told, first noted first; and whose state changed since it was last told.
         self._due: OrderedDict[Subscription, None] = OrderedDict()
         self._due_states: dict[StateSubscription, None] = {}
-        self._telling: asyncio.Handle | None = None
+        self._next_slice: asyncio.TimerHandle | None = None
         self._pausing: asyncio.TimerHandle | None = None
         self._states_told_s = float("-inf")
         self._frames: dict[tuple[int, str, bytes], bytes] = {}
@@ -116,8 +119,23 @@ class Hub:
 
     # ---- subscriptions ---------------------------------------------------------------------------
 
+    def check_room(self, *, pending: bool) -> None:
+        """Raises LimitExceeded where one more subscription would be one too many for the node."""
+        for count, limit in (
+            (self._count, SUBSCRIPTIONS_COUNT),
+            (len(self._arrivals.followers) if pending else 0, PENDING_COUNT),
+        ):
+            if count >= limit:
+                raise LimitExceeded(
+                    f"the node carries {limit} such subscriptions already",
+                    reason="TOO_MANY_SUBSCRIPTIONS",
+                    retryable=True,
+                    facts={"limit": limit, "retryAfterMs": 5_000},
+                )
+
     def add(self, subscription: Subscription) -> None:
-        """Wake it from now on."""
+        """Tell it from now on."""
+        self._count += 1
         if isinstance(subscription, StateSubscription):
             self._states[subscription.state][subscription] = None
             # The first event shall be the present, not what it was at the last change.
@@ -125,21 +143,22 @@ class Hub:
             return
         self._logs[subscription] = None
         if subscription.waiting is not None:
-            self._pending[subscription] = None
+            self._arrivals.followers[subscription] = None
 
     def drop(self, subscription: Subscription) -> None:
-        """Forget it."""
+        """Forget one that was added."""
+        self._count -= 1
         self._due.pop(subscription, None)
         if isinstance(subscription, StateSubscription):
             self._due_states.pop(subscription, None)
             state = subscription.state
-            self._states[state].pop(subscription, None)
+            del self._states[state][subscription]
             if not self._states[state]:
                 del self._states[state]
                 self._encoded_states.pop(state, None)
             return
-        self._logs.pop(subscription, None)
-        self._pending.pop(subscription, None)
+        del self._logs[subscription]
+        self._arrivals.followers.pop(subscription, None)
 
     def state_event(self, state: State) -> bytes:
         """The present of a subscribed state."""
@@ -149,7 +168,7 @@ class Hub:
         return encoded
 
     def read(self, log: Log, cursor: Place) -> Portion:
-        """The next portion of a log that is followed live. Raises BlocksGone."""
+        """The next portion of a log. Raises BlocksGone."""
         return log.read(self.source, cursor, self.node.tip().height)
 
     def frame(self, subscription: Subscription, event: bytes, make: MakeFrame) -> bytes:
@@ -158,18 +177,9 @@ class Hub:
         frame = self._frames.get(key)
         if frame is None:
             frame = make(subscription, event)
-            if len(self._frames) < FRAMES_COUNT:
+            if len(frame) <= FRAME_BYTES and len(self._frames) < FRAMES_COUNT:
                 self._frames[key] = frame
         return frame
-
-    async def replay(self, log: Log, cursor: Place) -> Portion:
-        """The next portion of a log that is replayed, in turn. Raises BlocksGone."""
-        loop = asyncio.get_running_loop()
-        async with self._turn:
-            began_s = loop.time()
-            portion = self.read(log, cursor)
-            await asyncio.sleep((loop.time() - began_s) * REPLAY_REST)
-        return portion
 
     # ---- the node's news -------------------------------------------------------------------------
 
@@ -178,9 +188,11 @@ class Hub:
             case BlockStands():
                 self._on_block(event)
             case TransactionsWait():
-                self._on_waiting(event.raws)
+                self._arrivals.note(event.raws)
+                self._tell_soon()
             case TransactionLeft():
-                self._on_dropped(event)
+                self._arrivals.note([event])
+                self._tell_soon()
             case RoundMoved():
                 self._on_state(RoundState())
             case PeersChanged():
@@ -211,34 +223,6 @@ class Hub:
             when_s = max(loop.time(), self._states_told_s + STATE_PAUSE_S)
             self._pausing = loop.call_at(when_s, self._tell_states)
 
-    def _on_waiting(self, raws: Iterable[bytes]) -> None:
-        if not self._pending:
-            return
-        genesis_hash = self.node.chain.genesis_hash
-        for raw in raws:
-            signed = decode_transaction(raw, genesis_hash)
-            self._tell_waiting(signed)
-
-    def _tell_waiting(self, signed: SignedTransaction) -> None:
-        if not isinstance(self.node.transaction_state(signed.transaction_id), Pending):
-            # Dropped before anybody was told that it waits.
-            return
-        encoded: bytes | None = None
-        for subscription in self._pending:
-            if subscription.concerns(signed):
-                encoded = waiting_event(signed) if encoded is None else encoded
-                subscription.put(signed.transaction_id, encoded)
-                subscription.tell()
-
-    def _on_dropped(self, event: TransactionLeft) -> None:
-        encoded: bytes | None = None
-        for subscription in self._pending:
-            if subscription.has_told(event.transaction_id):
-                if encoded is None:
-                    encoded = dropped_event(event.transaction_id, event.reason)
-                subscription.put(event.transaction_id, encoded)
-                subscription.tell()
-
     # ---- telling ---------------------------------------------------------------------------------
 
     def _tell_states(self) -> None:
@@ -249,12 +233,22 @@ class Hub:
         self._tell_soon()
 
     def _tell_soon(self) -> None:
-        if self._telling is None and self._due:
-            self._telling = asyncio.get_running_loop().call_soon(self._tell)
+        if self._next_slice is None and (self._due or self._arrivals):
+            loop = asyncio.get_running_loop()
+            wait_s = self.telling.wait_s(loop.time())
+            self._next_slice = loop.call_later(wait_s, self._tell)
 
     def _tell(self) -> None:
-        self._telling = None
-        for _ in range(min(TOLD_PER_TURN_COUNT, len(self._due))):
-            subscription, _ = self._due.popitem(last=False)
-            subscription.tell()
+        """One slice: news of the mempool goes to its followers, then who is due is told."""
+        self._next_slice = None
+        loop = asyncio.get_running_loop()
+        began_s = now_s = loop.time()
+        while now_s - began_s < SLICE_S and (self._due or self._arrivals):
+            if self._arrivals:
+                self._due.update(dict.fromkeys(self._arrivals.tell_next()))
+            else:
+                subscription, _ = self._due.popitem(last=False)
+                subscription.tell()
+            now_s = loop.time()
+        self.telling.spend(now_s, now_s - began_s)
         self._tell_soon()

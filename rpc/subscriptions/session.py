@@ -12,7 +12,7 @@ is the same read from the same cursor; only who waits differs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,12 @@ from rpc.subscriptions.subscription import LogSubscription, StateSubscription, S
 
 # A page of an explorer needs four or five; a gateway for many users opens more connections.
 SUBSCRIPTIONS_COUNT = 32
+
+# Waiting transactions sent in one go.
+PORTION_COUNT = 32
+
+# To make and write one frame.
+FRAME_S = 20e-6
 
 # Tokens of the caller's network for one replayed portion, about a millisecond of the node's time.
 PORTION_COST = 1
@@ -80,12 +86,14 @@ class Session:
 
     def follow_log(self, log: Log, cursor: Place, *, pending: bool = False) -> LogSubscription:
         """Subscribe to a log; it begins at the next `begin`. Raises LimitExceeded."""
+        self._hub.check_room(pending=pending)
         made = LogSubscription(self._next_id(), self._tell, log, cursor, pending=pending)
         self._open(made)
         return made
 
     def follow_state(self, state: State) -> StateSubscription:
         """Subscribe to a state; it begins at the next `begin`. Raises LimitExceeded."""
+        self._hub.check_room(pending=False)
         made = StateSubscription(self._next_id(), self._tell, state)
         self._open(made)
         return made
@@ -102,8 +110,7 @@ class Session:
     def begin(self) -> None:
         """The answers are sent: what was opened may send events."""
         for subscription in self._opening:
-            if self._is_open(subscription):
-                self._hub.add(subscription)
+            self._hub.add(subscription)
         self._opening.clear()
         self._woken.set()
 
@@ -132,7 +139,10 @@ class Session:
 
     def _end(self, subscription: Subscription) -> None:
         del self._subscriptions[subscription.id]
-        self._hub.drop(subscription)
+        if subscription in self._opening:
+            self._opening.remove(subscription)
+        else:
+            self._hub.drop(subscription)
 
     # ---- serving ---------------------------------------------------------------------------------
 
@@ -170,22 +180,22 @@ class Session:
             self._woken.set()
 
     def _send_at_once(self, subscription: LogSubscription, outlet: Outlet) -> bool:
+        """Send what comes next; False where there is more than that, or it takes the loop."""
         tip = self._hub.node.tip().height
-        if not subscription.caught_up or subscription.waiting or subscription.lags(tip):
+        if not subscription.caught_up or subscription.lags(tip):
             return False
-        try:
-            portion = self._hub.read(subscription.log, subscription.cursor)
-        except BlocksGone:
-            return False
-        if portion.events:
-            outlet.write(
-                b"".join(
-                    self._hub.frame(subscription, event, outlet.frame)
-                    for _, event in portion.events
-                )
-            )
-        subscription.cursor = portion.following
-        return portion.following[0] > tip
+        events = subscription.take_waiting(PORTION_COUNT)
+        if not events and subscription.cursor[0] <= tip:
+            try:
+                portion = self._hub.read(subscription.log, subscription.cursor)
+            except BlocksGone:
+                return False
+            events = [event for _, event in portion.events]
+            subscription.cursor = portion.following
+        if events:
+            frames = [self._hub.frame(subscription, event, outlet.frame) for event in events]
+            outlet.write(b"".join(frames))
+        return not subscription.waiting and subscription.cursor[0] > tip
 
     async def _serve_state(self, subscription: StateSubscription, send: Send) -> None:
         if subscription.touched:
@@ -193,32 +203,49 @@ class Session:
             await send(Notice(subscription, self._hub.state_event(subscription.state)))
 
     async def _serve_log(self, subscription: LogSubscription, send: Send) -> bool:
-        """Send the next portion; whether there is more."""
+        """Send what comes next; whether there is more."""
         if subscription.lags(self._hub.node.tip().height):
             await self._end_lagged(subscription, send)
             return False
-        while subscription.waiting and self._is_open(subscription):
-            await send(Notice(subscription, subscription.waiting.popleft()))
+        if subscription.waiting:
+            async with self._hub.telling.slice():
+                events = subscription.take_waiting(PORTION_COUNT)
+            return await self._send_all(subscription, [(None, each) for each in events], send)
         if subscription.cursor[0] > self._hub.node.tip().height:
             subscription.caught_up = True
             return False
+        budget = self._hub.telling if subscription.caught_up else self._hub.replaying
+        if not subscription.caught_up:
+            await self._pay()
         try:
-            if subscription.caught_up:
+            async with budget.slice():
                 portion = self._hub.read(subscription.log, subscription.cursor)
-            else:
-                await self._pay()
-                portion = await self._hub.replay(subscription.log, subscription.cursor)
         except BlocksGone as gone:
             facts = {"reason": "PRUNED", "earliestHeight": gone.earliest_height}
             await self._end_lagged(subscription, send, **facts)
             return False
-        for place, event in portion.events:
+        if not await self._send_all(subscription, portion.events, send):
+            return False
+        subscription.cursor = portion.following
+        return True
+
+    async def _send_all(
+        self,
+        subscription: LogSubscription,
+        events: Sequence[tuple[Place | None, bytes]],
+        send: Send,
+    ) -> bool:
+        """Send these in order; False where the client has unsubscribed meanwhile."""
+        budget = self._hub.telling if subscription.caught_up else self._hub.replaying
+        for place, event in events:
             if not self._is_open(subscription):
                 return False
             await send(Notice(subscription, event, place))
-            subscription.cursor = (place[0], place[1] + 1)
-        subscription.cursor = portion.following
-        return True
+            if place is not None:
+                subscription.cursor = (place[0], place[1] + 1)
+        # How long the client took to read is no work of ours; what a frame costs is known.
+        budget.spend(asyncio.get_running_loop().time(), len(events) * FRAME_S)
+        return self._is_open(subscription)
 
     async def _pay(self) -> None:
         """Take the tokens for a replayed portion, waiting until the network has them."""

@@ -84,6 +84,13 @@ class LogSubscription(_Base):
         """Whether the client was told that this transaction waits."""
         return transaction_id in self._told
 
+    def take_waiting(self, most: int) -> list[bytes]:
+        """The oldest events from outside of the chain, which are then no longer kept."""
+        waiting = self.waiting
+        if not waiting:
+            return []
+        return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
     def put(self, transaction_id: bytes, event: bytes) -> None:
         """Keep an event from outside of the chain for the client."""
         assert self.waiting is not None

@@ -21,8 +21,8 @@ from rpc.events import Event, follow
 from rpc.feed import PeersChanged, RoundMoved
 from rpc.schemas import EVENTS
 from rpc.server import ServerSettings
+from rpc.subscriptions import arrivals, routes, session, subscription
 from rpc.subscriptions import hub as hub_module
-from rpc.subscriptions import routes, session, subscription
 from tests.kit.chain import address_of, make_validators
 from tests.kit.rpc_node import RpcNode, ascending, score
 from tests.kit.rpc_serving import serving
@@ -397,6 +397,42 @@ async def test_too_many_waiting_transactions_end_a_subscription(
         assert await talk.event() == {"lagged": True, "resumeFrom": 1}
 
 
+async def test_more_news_of_the_mempool_than_can_be_told_ends_a_subscription(
+    node: RpcNode, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(arrivals, "NOTED_COUNT", 3)
+    async with serving(node) as server, _talk(server.server.url) as talk:
+        await talk.ask("subscribe", topic="tx", pending=True)
+        await talk.ask("subscribe", topic="tx")
+        # In one turn of the loop, so nothing is told in between.
+        await node.submit([node.transfer("alice", "bob", 1, nonce=n).raw for n in range(5)])
+        grow(node)
+        said = await talk.hear()
+        assert said["params"]["subscription"] == 1
+        assert said["params"]["event"] == {"lagged": True, "resumeFrom": 1}
+        # Who follows the chain alone has lost nothing.
+        assert [(await talk.event())["index"] for _ in range(5)] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("limit", "pending"), [("PENDING_COUNT", True), ("SUBSCRIPTIONS_COUNT", False)]
+)
+async def test_the_node_carries_so_many_subscriptions_and_no_more(
+    node: RpcNode, monkeypatch: Any, limit: str, pending: bool
+) -> None:
+    monkeypatch.setattr(hub_module, limit, 1)
+    async with serving(node) as server:
+        async with _talk(server.server.url) as talk:
+            await talk.ask("subscribe", topic="tx", pending=pending)
+            async with _talk(server.server.url) as other:
+                refused = await other.ask("subscribe", topic="tx", pending=pending)
+            assert refused["error"]["data"]["reason"] == "TOO_MANY_SUBSCRIPTIONS"
+        # Who leaves gives the place back.
+        await _until(lambda: not server.hub.sessions_count)
+        async with _talk(server.server.url) as talk:
+            assert "result" in await talk.ask("subscribe", topic="tx", pending=pending)
+
+
 # ---- broken connections --------------------------------------------------------------------------
 
 
@@ -544,7 +580,7 @@ async def test_a_stream_of_a_state_and_one_that_lags(node: RpcNode, monkeypatch:
             assert "id" not in event
             assert orjson.loads(event["data"])["address"] == ALICE
         async with http.get(server.server.url + "events?topic=tx&pending=true") as answer:
-            await _until(lambda: server.hub._pending)
+            await _until(lambda: server.hub._arrivals.followers)
             await node.submit([node.transfer("alice", "bob", 1, nonce=n).raw for n in range(3)])
             (event,) = await _lines(answer, 1)
             assert event["event"] == "lagged"

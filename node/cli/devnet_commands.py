@@ -309,7 +309,14 @@ def _up_text(started: Started, facts: dict[str, Any], seconds: float) -> list[st
     return [
         "",
         f"{bold('The network commits')}: block {started.height}, {seconds:.1f} s after the start",
-        *pairs([("network", facts["chainId"]), ("genesis", facts["genesisHash"])], "  "),
+        *pairs(
+            [
+                ("network", facts["chainId"]),
+                ("genesis", facts["genesisHash"]),
+                ("explorer", f"{facts['validators'][0]['url']}/explorer/"),
+            ],
+            "  ",
+        ),
         "",
         *table(
             ("VALIDATOR", "RPC", "P2P", "PID", "LOG"),

@@ -325,7 +325,10 @@ class Replica:
         self, node_key: bytes, request_id: int, blocks: list[CertifiedBlock] | None
     ) -> None:
         """Answer to Transport.request_blocks; None when the request failed."""
-        if not self._sync.answer(request_id, blocks or []):
+        if blocks is None and node_key not in self._peers:
+            # There is no link. That is not the peer's conduct, and its claim is stale.
+            self._sync.forget(node_key)
+        elif not self._sync.answer(request_id, blocks or []):
             self._sync_failed(node_key, "no usable answer")
         self._advance_sync()
 

@@ -22,7 +22,7 @@ def _tag(name: str) -> bytes:
 TRANSACTION = _tag("tally/tx/1")
 REGISTRATION = _tag("tally/regist/1")
 RECEIPT = _tag("tally/receipt/1")
-REGISTRATION_WORK = _tag("tally/work/1")
+REGISTRATION_WORK = _tag("tally/scrypt/1")
 VOTE = _tag("tally/vote/1")
 BLOCK = _tag("tally/block/1")
 CERTIFICATE = _tag("tally/cert/1")

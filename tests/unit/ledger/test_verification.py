@@ -155,7 +155,7 @@ def test_work_against_a_direct_computation() -> None:
     params = msgspec.structs.replace(DEVNET_PARAMS, register_work_n=16)
     digest = hashlib.scrypt(
         address_of("a") + (7).to_bytes(8, "big"),
-        salt=b"tally/work/1".ljust(16, b"\0") + GENESIS_HASH,
+        salt=b"tally/scrypt/1".ljust(16, b"\0") + GENESIS_HASH,
         n=16,
         r=1,
         p=1,

@@ -68,10 +68,15 @@ def clean(text: object) -> str:
     )
 
 
+def _as_json(value: Any) -> str:
+    """One line for programs, which may read the last line only; indented for a reader."""
+    return json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+
+
 def show(value: Any, text: str | Sequence[str], *, as_json: bool) -> None:
     """Print the value as JSON, or the text (lines) for people."""
     if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        typer.echo(_as_json(value))
     else:
         typer.echo(text if isinstance(text, str) else "\n".join(text))
 
@@ -79,7 +84,7 @@ def show(value: Any, text: str | Sequence[str], *, as_json: bool) -> None:
 def show_error(error: CliError, *, as_json: bool) -> None:
     """Print an error: for people on standard error, for programs on standard output."""
     if as_json:
-        typer.echo(json.dumps(error.as_object(), indent=2, ensure_ascii=False))
+        typer.echo(_as_json(error.as_object()))
         return
     typer.echo(typer.style("error: ", fg="red", bold=True) + clean_lines(error.message), err=True)
     if error.hint:

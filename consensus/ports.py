@@ -82,9 +82,6 @@ class Application(Protocol):
     def validators(self) -> ValidatorSet:
         """The set of height tip + 1."""
 
-    def validators_at(self, height: int) -> ValidatorSet | None:
-        """The set that certifies `height` (for answers to peers behind), None where unknown."""
-
     def params(self) -> ChainParams:
         """The parameters in force at tip + 1."""
 

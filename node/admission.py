@@ -39,7 +39,8 @@ from node.application import SLICE_S, LedgerApplication
 from node.network import NodeNetwork
 from rpc.ports import Committed, Pending, TransactionState
 
-# Of a transaction with a broken signature or bytes: five of them disconnect (p2p.limits).
+# Of a transaction with broken bytes or signature. Points decay by one a second, so that the sixth
+# within a few seconds disconnects (p2p.limits).
 BAD_TRANSACTION_POINTS = 20
 
 # What only a faulty or hostile peer passes on; everything else may be a race with a block.

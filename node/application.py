@@ -212,14 +212,6 @@ class LedgerApplication:
         """The node keys of the validators of height tip + 1, in the order of the set."""
         return self.validators().index_of_node_key
 
-    def validators_at(self, height: int) -> ValidatorSet | None:
-        """The set that certifies a height near the tip."""
-        if height == self._tip.height + 1:
-            return self.validators()
-        if height == self._tip.height:
-            return self._previous_validators
-        return None
-
     def params(self) -> ChainParams:
         """The parameters in force at tip + 1."""
         return read_params(self._store)

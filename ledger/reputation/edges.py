@@ -15,9 +15,10 @@ reputation edge lives in it too (ADR 0030). All times are epochs.
     cap       pos and neg stay <= HISTORY_CAP, so that no past outweighs sixteen full epochs.
 
 Two consents are told apart. *Positive* points are computed on what both parties signed
-(`paid_cosigned`). *Blame* is computed on what the payee asked for, by submitting the receipt or by
-accepting the channel (`paid_ratable`): a payer cannot force a payment on a stranger and then
-complain about it.
+(`paid_cosigned`). *Blame* is computed on what the payee agreed to take (`paid_ratable`): a payer
+cannot force a payment on a stranger and then complain about it. Of a settle from the balance both
+are the same, since the countersignature is the agreement (ADR 0032); an accepted channel can be
+blamed without one.
 
 What is stored.  `pos` and `neg` are the edge at the END of epoch `epoch` - 1; everything that
 happened in `epoch` itself stands beside them (paid sums, the rating of this epoch's receipts, late

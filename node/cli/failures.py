@@ -138,9 +138,6 @@ _TABLE: tuple[tuple[type[BaseException], Callable[[Any], CliError]], ...] = (
 _ENDS_OF_A_NODE: dict[str, Callable[[Any], CliError]] = {
     "JournalInUse": _named("JOURNAL_IN_USE", "another process votes with this journal"),
     "JournalFailed": _named("JOURNAL_FAILED", "look at the disk; nothing acknowledged is lost"),
-    "JournalDamaged": _named(
-        "JOURNAL_DAMAGED", "move data/journal away: the node then listens before it votes again"
-    ),
     "WrongJournal": _named("WRONG_JOURNAL", "the journal belongs to another network or version"),
     "StateDiverged": _named(
         "STATE_DIVERGED", "this node computes otherwise than the others; keep its data and report"

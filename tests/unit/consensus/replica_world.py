@@ -269,10 +269,6 @@ class World:
         """The test's."""
         return self.set
 
-    def validators_at(self, height: int) -> ValidatorSet | None:
-        """The test's."""
-        return self.set
-
     def params(self) -> ChainParams:
         """The devnet's."""
         return DEVNET_PARAMS
